@@ -1,0 +1,58 @@
+"""The model card that is saved beside the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nextpixel.saving import HubModel
+
+
+def model_card(model: HubModel) -> str:
+    """Markdown with the hub's metadata block: what the model is, what it was trained on, its figures."""
+    from nextpixel.image_model import ImageModel
+
+    assert isinstance(model, ImageModel)
+    channels, height, width = model.shape
+    card = getattr(model, "card", {})
+    lines = [
+        "---",
+        "library_name: nextpixel",
+        "tags: [nextpixel, autoregressive, density-estimation, pixelcnn]",
+        "---",
+        "",
+        f"# {model.family}, {channels}x{height}x{width}, {model.levels} levels",
+        "",
+        "An exact-likelihood image model that predicts the next pixel.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| family | {model.family} |",
+        f"| head | {model.head.name} |",
+        f"| images | {channels} channels, {height}x{width}, {model.levels} levels |",
+        f"| classes | {model.classes or 'not class-conditional'} |",
+        f"| parameters | {model.parameter_count:,} |",
+    ]
+    lines += [
+        f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in card.items() if not isinstance(value, dict)
+    ]
+    for title, table in card.items():
+        if isinstance(table, dict):
+            lines += ["", f"## {title.replace('_', ' ').capitalize()}", "", "| | |", "|---|---|"]
+            lines += [f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in table.items()]
+    lines += [
+        "",
+        "```python",
+        "import nextpixel as npx",
+        "",
+        'model = npx.load("this folder, or its hub id")',
+        "pictures = npx.sample(model, n=16, seed=0)",
+        "nats = -model.log_prob(pictures)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,200 @@
+"""Causal convolutions. No kernel holds weights at positions that must not be seen: a crop says the same as a mask.
+
+Two streams of features run through a network. A *row stream* is finished a row at a time (vertical stacks): `RowConv`.
+A *pixel stream* is finished a pixel at a time (horizontal stacks, plain PixelCNN): `PixelConv`. A row stream may be
+used by a pixel stream of the same row through `run.here`, never the other way round.
+
+Whole evaluates one dense convolution; Cursor reads windows of its memory and multiplies matrices. Zero memory is zero
+padding, so biases come after.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextpixel.causal.layout import Layout, Mask, centre_mask
+from nextpixel.causal.runs import Cursor, Memory, Ring, Run, Whole
+
+
+class ShiftDown(nn.Module):
+    """Row r of the result is row r-1 of the network's input; row 0 is zero.
+
+    Belongs in front of the first layer of a vertical stack and nowhere else: a second shift further up is the blind
+    spot that the two stacks exist to remove.
+    """
+
+    def forward(self, x: Tensor | None, run: Run) -> Tensor:
+        if isinstance(run, Whole):
+            assert x is not None
+            return F.pad(x, (0, 0, 0, 0, 1, 0))[:, :-1]
+        ring = run.memory.input
+        return ring.block(run.row - 1, run.row - 1)[:, :, ring.left : ring.left + ring.width]
+
+    input_reach = (1, 0, 0)  # rows above, columns left, columns right of the network's input
+
+
+class RowConv(nn.Module):
+    """A height × width convolution over a row stream: its own row, the rows above, and width//2 columns either side.
+
+    Whole: [N, H, W, inputs] → [N, H, W, outputs]. Cursor: [N, 1, W, inputs] → [N, 1, W, outputs].
+    """
+
+    def __init__(self, inputs: int, outputs: int, height: int, width: int):
+        super().__init__()
+        if width % 2 == 0:
+            raise ValueError("the width of a row convolution must be odd: an even one would look further to one side")
+        self.inputs, self.height, self.side = inputs, height, width // 2
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, height, width))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        initialise(self, fan_in=inputs * height * width)
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        if self.height == 1 and self.side == 0:
+            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
+        if self.height == 1 or isinstance(run, Whole):
+            if isinstance(run, Whole) and run.memory is not None and self.height > 1:
+                self._ring(run.memory).write_last_rows(x)
+            return convolve(x, self.weight, self.bias, (self.side, self.side, self.height - 1, 0))
+        ring = self._ring(run.memory)
+        ring.write_row(run.row, x[:, 0])
+        return convolve(ring.block(run.row - self.height + 1, run.row), self.weight, self.bias)
+
+    def _ring(self, memory: Memory) -> Ring:
+        return memory.ring(self, self.height, self.inputs, self.side, self.side)
+
+
+class PixelConv(nn.Module):
+    """A convolution over a pixel stream: `rows` finished rows above (side columns either way), `left` pixels to the
+    left, and of the current pixel what the mask allows.
+
+    Mask "A" belongs to the first layer: it reads the network's input and sees only earlier channels of the current
+    pixel (nothing of it when there is one channel group). Mask "B" also sees its own channel's features. The k×k masked
+    convolution of the papers is rows = left = side = k//2. Whole: [N, H, W, inputs] → [N, H, W, outputs]. Cursor:
+    [N, inputs of this group] → [N, outputs of this group]; with mask A the input is read from memory, x is None.
+    """
+
+    def __init__(self, inputs: Layout, outputs: Layout, mask: Mask, left: int = 0, rows: int = 0, side: int = 0):
+        super().__init__()
+        self.inputs, self.outputs, self.mask = inputs, outputs, mask
+        self.left, self.rows, self.side = left, rows, side if rows else 0
+        allowed = centre_mask(inputs.channel(), outputs.channel(), mask)
+        if rows:
+            self.above = nn.Parameter(torch.empty(outputs.width, inputs.width, rows, 2 * side + 1))
+        if left:
+            self.before = nn.Parameter(torch.empty(outputs.width, inputs.width, left))
+        if allowed.any():
+            self.centre = nn.Parameter(torch.empty(outputs.width, inputs.width))
+            if not allowed.all():
+                self.register_buffer("allowed", allowed, persistent=False)
+        self.bias = nn.Parameter(torch.empty(outputs.width))
+        taps = rows * (2 * side + 1) + left
+        initialise(self, fan_in=max(taps * inputs.width + int(allowed.sum(1).max()), 1))
+        self.input_reach = (rows, max(left, self.side), self.side) if mask == "A" else None
+
+    def centre_weight(self) -> Tensor | None:
+        """Connections at the current pixel, [outputs, inputs], zero where the channel order forbids them."""
+        if not hasattr(self, "centre"):
+            return None
+        return self.centre * self.allowed if hasattr(self, "allowed") else self.centre
+
+    def kernel(self) -> Tensor:
+        """The same as one dense kernel, [outputs, inputs, rows + 1, columns]; the current pixel is in the last row, at
+        column max(left, side)."""
+        reach = max(self.left, self.side)
+        own = self.bias.new_zeros(self.outputs.width, self.inputs.width, 0)
+        if self.left:
+            own = self.before
+        centre = self.centre_weight()
+        at = self.bias.new_zeros(self.outputs.width, self.inputs.width, 1) if centre is None else centre[..., None]
+        own = F.pad(torch.cat([own, at], 2), (reach - self.left, self.side))[:, :, None]
+        if not self.rows:
+            return own
+        return torch.cat([F.pad(self.above, (reach - self.side, 0)), own], 2)
+
+    def forward(self, x: Tensor | None, run: Run) -> Tensor:
+        if isinstance(run, Cursor):
+            return self._step(x, run)
+        assert x is not None
+        if run.memory is not None and self.mask == "B" and self._remembers:
+            self._ring(run.memory).write_last_rows(x[..., self.inputs.group_major()])
+        centre = self.centre_weight()
+        if not self.rows and not self.left:
+            return self.bias.expand(*x.shape[:-1], -1) if centre is None else F.linear(x, centre, self.bias)
+        if not self.rows and centre is None:  # the first layer of a horizontal stack: strictly to the left
+            return convolve(x[:, :, :-1], self.before[:, :, None], self.bias, (self.left, 0, 0, 0))
+        return convolve(x, self.kernel(), self.bias, (max(self.left, self.side), self.side, self.rows, 0))
+
+    @property
+    def _remembers(self) -> bool:
+        return bool(self.rows or self.left or self.inputs.groups > 1)
+
+    def _ring(self, memory: Memory) -> Ring:
+        if self.mask == "A":
+            return memory.input
+        return memory.ring(self, self.rows + 1, self.inputs.width, max(self.left, self.side), self.side)
+
+    def _step(self, x: Tensor | None, run: Cursor) -> Tensor:
+        memory, group = run.memory, run.group
+        plan = memory.plan(self, lambda: _StepPlan(self))
+        if not self._remembers and self.mask == "B":
+            assert x is not None
+            return torch.addmm(plan.bias[group], x, plan.weight[group])
+        ring = self._ring(memory)
+        if self.mask == "B":
+            assert x is not None
+            ring.write(run.row, run.column, plan.starts[group], x)
+        window = ring.window(run.row, run.column, self.left, plan.seen[group])
+        if not self.rows:
+            return torch.addmm(plan.bias[group], window, plan.weight[group])
+        from_above = self._row_above(ring, plan, run)[:, run.column]
+        return torch.addmm(from_above[:, plan.outputs[group]], window, plan.weight[group])
+
+    def _row_above(self, ring: Ring, plan: _StepPlan, run: Cursor) -> Tensor:
+        """What the finished rows above contribute to the whole current row, [N, W, outputs]: once a row."""
+        row, result = run.memory.row_results.get(self, (-1, plan.bias_sorted))
+        if row != run.row:
+            first = ring.left - self.side
+            block = ring.block(run.row - self.rows, run.row - 1)[:, :, first : first + ring.width + 2 * self.side]
+            result = convolve(block, plan.above, plan.bias_sorted)[:, 0]
+            run.memory.row_results[self] = (run.row, result)
+        return result
+
+
+class _StepPlan:
+    """A PixelConv's weights as a Cursor uses them: per channel group, features in group-major order, [taps, outputs]."""
+
+    def __init__(self, conv: PixelConv):
+        inputs, outputs = conv.inputs, conv.outputs
+        columns, rows = inputs.group_major(), outputs.group_major()
+        ends_in, ends_out = [0, *inputs.ends()], [0, *outputs.ends()]
+        kernel = conv.kernel().detach()[rows][:, columns]
+        reach = max(conv.left, conv.side)
+        own = kernel[:, :, -1, reach - conv.left : reach + 1].permute(0, 2, 1).flatten(1)  # [outputs, taps * inputs]
+        self.starts = ends_in[:-1]  # where in memory a group's features begin
+        self.seen = ends_in[:-1] if conv.mask == "A" else ends_in[1:]  # features seen of the current pixel
+        self.outputs = [slice(start, end) for start, end in pairwise(ends_out)]
+        taken = [conv.left * inputs.width + seen for seen in self.seen]
+        self.weight = [own[out, :n].t().contiguous() for out, n in zip(self.outputs, taken, strict=True)]
+        self.bias_sorted = conv.bias.detach()[rows]
+        self.bias = [self.bias_sorted[out] for out in self.outputs]
+        if conv.rows:
+            self.above = conv.above.detach()[rows][:, columns].contiguous()
+
+
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor, padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Tensor:
+    """conv2d of features-last tensors; padding is (left, right, top, bottom)."""
+    # A features-last tensor seen as [N, D, H, W] already lies in PyTorch's channels_last order: nothing is copied.
+    y = F.conv2d(F.pad(x, (0, 0, *padding)).permute(0, 3, 1, 2), kernel, bias)
+    return y.permute(0, 2, 3, 1)
+
+
+def initialise(module: nn.Module, fan_in: int) -> None:
+    """PyTorch's default for convolutions, with the fan-in of the taps that are really there."""
+    bound = 1 / math.sqrt(fan_in)
+    for parameter in module.parameters(recurse=False):
+        nn.init.uniform_(parameter, -bound, bound)

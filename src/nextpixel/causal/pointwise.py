@@ -1,0 +1,43 @@
+"""What happens at one position alone. All of it goes through modules, so that a trained network can be converted
+module for module (to integers, to intervals) without its blocks being written again.
+
+Every module works on the last dimension and is the same in both schedules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Add(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Concat(nn.Module):
+    """Stack features; the result has the pieces of x, then those of y."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([x, y], -1)
+
+
+class Split(nn.Module):
+    """The two pieces of a layer with two."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = x.chunk(2, -1)
+        return first, second
+
+
+class Gate(nn.Module):
+    """tanh(first piece) · sigmoid(second piece) (van den Oord et al. 2016b, equation 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        content, gate = x.chunk(2, -1)
+        return torch.tanh(content) * torch.sigmoid(gate)
+
+
+class ReLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x)

@@ -1,0 +1,169 @@
+"""The two schedules in which a network's one forward pass is run, and the memory of the second.
+
+`Whole` evaluates all positions in parallel: tensors are features-last, [N, H, W, D]. `Cursor` goes position by
+position, like prefill and decode with a key/value cache: row work sees [N, 1, W, D] tensors (once a row), pixel work
+[N, D] tensors (once a pixel, or once per channel group in channel-masked networks). What a layer must remember between
+positions lies in a `Memory`, addressed by row, column and channel group. The run is an explicit argument of every
+causal primitive, never state on a module: two threads or two forks of a picture may use the same weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nextpixel.causal.layout import Layout
+
+T = TypeVar("T")
+
+
+class UnwrittenError(RuntimeError):
+    """A layer asked for a position that has not been computed: the network is not causal in this schedule."""
+
+
+class Ring:
+    """The last `rows` rows of one stream of features: [N, rows, left + W + right, D].
+
+    Zero means padding, also above the first row. A slot knows which row it holds and how much of it was written;
+    reading more raises `UnwrittenError`. Writing twice at one position is harmless.
+    """
+
+    def __init__(self, like: Tensor, n: int, rows: int, width: int, features: int, left: int = 0, right: int = 0):
+        self.data = like.new_zeros(n, rows, left + width + right, features)
+        self.rows, self.width, self.features, self.left, self.right = rows, width, features, left, right
+        self.held = [slot - rows for slot in range(rows)]  # rows above the picture: all padding, all "written"
+        self.filled = [width * features] * rows
+        self._refresh()
+
+    def _refresh(self) -> None:
+        # One flat view a slot, so that a window of columns is a single narrow() without a copy.
+        self.flat = [self.data[:, slot].flatten(1) for slot in range(self.rows)]
+
+    def write(self, row: int, column: int, start: int, x: Tensor) -> None:
+        """Store x [N, d] as features start..start+d of one position."""
+        slot = row % self.rows
+        if self.held[slot] != row:
+            self.held[slot], self.filled[slot] = row, 0
+        at = column * self.features + start
+        if at > self.filled[slot]:
+            raise UnwrittenError(f"row {row}, column {column}: the position before it was never written")
+        self.flat[slot].narrow(1, self.left * self.features + at, x.shape[1]).copy_(x)
+        self.filled[slot] = at + x.shape[1]
+
+    def write_row(self, row: int, x: Tensor) -> None:
+        """Store x [N, W, D] as one finished row."""
+        slot = row % self.rows
+        self.data[:, slot, self.left : self.left + self.width] = x
+        self.held[slot], self.filled[slot] = row, self.width * self.features
+
+    def write_last_rows(self, x: Tensor) -> None:
+        """Store what is remembered of x [N, H, W, D], rows 0..H-1 (prefill)."""
+        for row in range(max(0, x.shape[1] - self.rows), x.shape[1]):
+            self.write_row(row, x[:, row])
+
+    def window(self, row: int, column: int, taps: int, extra: int) -> Tensor:
+        """The `taps` positions before `column` and the first `extra` features at it: a view [N, taps*D + extra]."""
+        slot = row % self.rows
+        first = (column - taps) * self.features
+        length = taps * self.features + extra
+        if first + length > 0 and (self.held[slot] != row or first + length > self.filled[slot]):
+            raise UnwrittenError(f"row {row}: read beyond what was written, at column {column}")
+        return self.flat[slot].narrow(1, self.left * self.features + first, length)
+
+    def block(self, first: int, last: int) -> Tensor:
+        """Finished rows first..last with their padding, [N, last-first+1, left+W+right, D]."""
+        slots = []
+        for row in range(first, last + 1):
+            slot = row % self.rows
+            if self.held[slot] != row or self.filled[slot] < self.width * self.features:
+                raise UnwrittenError(f"row {row} was read before it was finished")
+            slots.append(slot)
+        if slots == list(range(slots[0], slots[0] + len(slots))):
+            return self.data[:, slots[0] : slots[0] + len(slots)]
+        return self.data[:, slots]
+
+    def fork(self, indices: Tensor) -> Ring:
+        copy = object.__new__(Ring)
+        copy.__dict__.update(self.__dict__)
+        copy.data = self.data[indices].clone()
+        copy.held, copy.filled = list(self.held), list(self.filled)
+        copy._refresh()
+        return copy
+
+
+class Memory:
+    """Everything a Cursor remembers for one batch of pictures being made.
+
+    `input` is the ring of embedded symbols; a layer's own ring and its weights, laid out for stepping, are kept under
+    the module itself. Weights are copied when first used: a Memory is short-lived and does not follow training.
+    """
+
+    def __init__(self, like: Tensor, n: int, height: int, width: int):
+        self.like, self.n, self.height, self.width = like, n, height, width
+        self.rings: dict[nn.Module, Ring] = {}
+        self.plans: dict[Hashable, Any] = {}
+        self.row_results: dict[nn.Module, tuple[int, Tensor]] = {}
+        self.input: Ring
+
+    def ring(self, owner: nn.Module, rows: int, features: int, left: int = 0, right: int = 0) -> Ring:
+        ring = self.rings.get(owner)
+        if ring is None:
+            ring = self.rings[owner] = Ring(self.like, self.n, rows, self.width, features, left, right)
+        return ring
+
+    def plan(self, owner: Hashable, make: Callable[[], T]) -> T:
+        plan: T | None = self.plans.get(owner)
+        if plan is None:
+            plan = self.plans[owner] = make()
+        return plan
+
+    def fork(self, indices: Tensor) -> Memory:
+        """The same pictures again, chosen by index [M]; the plans are shared, the rings are copied."""
+        copy = Memory(self.like, len(indices), self.height, self.width)
+        copy.plans = self.plans
+        copy.rings = {owner: ring.fork(indices) for owner, ring in self.rings.items()}
+        copy.row_results = {owner: (row, x[indices]) for owner, (row, x) in self.row_results.items()}
+        copy.input = self.input.fork(indices)
+        return copy
+
+
+class Whole:
+    """All positions in parallel: training, scoring.
+
+    With a `memory` it also fills in what a Cursor would have remembered after these rows (prefill).
+    """
+
+    def __init__(self, memory: Memory | None = None):
+        self.memory = memory
+
+    def here(self, context: Tensor, layout: Layout) -> Tensor:
+        return context
+
+    def row_of(self, condition: Tensor) -> Tensor:
+        return condition
+
+
+class Cursor:
+    """One position after another. `row`, `column`, `group` are set by whoever steps."""
+
+    def __init__(self, memory: Memory):
+        self.memory = memory
+        self.row = self.column = self.group = 0
+
+    def here(self, context: Tensor, layout: Layout) -> Tensor:
+        """A row's result [N, 1, W or 1, D], at the current column and for the current channel group: [N, d]."""
+        at = context[:, 0, self.column if context.shape[2] > 1 else 0]
+        if layout.groups == 1:
+            return at
+        members = self.memory.plan(layout, lambda: [layout.members(g).to(at.device) for g in range(layout.groups)])
+        return at.index_select(1, members[self.group])
+
+    def row_of(self, condition: Tensor) -> Tensor:
+        """The current row of a condition [N, 1 or H, 1 or W, E]."""
+        return condition if condition.shape[1] == 1 else condition[:, self.row : self.row + 1]
+
+
+Run = Whole | Cursor

@@ -1,0 +1,264 @@
+"""A model of images: network + head (+ condition). It knows p(x) exactly: log_prob, and the next symbol's pmf."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextpixel.causal import Whole
+from nextpixel.embedding import ConditionEmbedding, EmbeddingKind, SymbolEmbedding
+from nextpixel.errors import UserError, did_you_mean
+from nextpixel.heads import heads
+from nextpixel.networks import family as family_named
+from nextpixel.saving import HubModel
+
+CONDITION_FEATURES = 64
+
+
+class ImageModel(HubModel):
+    """p(x) or p(x | condition) over integer images [N, C, H, W] with `levels` values 0..K-1.
+
+    Symbols are predicted in raster order, the channels of a pixel in order. Use `nextpixel.build`, which chooses the
+    parts and refuses combinations that cannot work; the arguments here are what a saved model's config.json holds.
+
+    family, options: the network and its Config; head, head_options: the distribution; shape: (C, H, W) the model was
+    made for (convolutional families also score other sizes); classes, vector, map_shape: what it is conditioned on.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        shape: list[int],
+        levels: int,
+        head: str,
+        options: dict[str, Any] | None = None,
+        head_options: dict[str, Any] | None = None,
+        classes: int | None = None,
+        vector: int | None = None,
+        map_shape: list[int] | None = None,
+        embedding: EmbeddingKind = "scaled",
+        embedding_features: int = 16,
+    ):
+        super().__init__()
+        declared = family_named(family)
+        config = _config(declared.network.Config, options or {}, f"the family {family}")
+        channels, height, width = (int(size) for size in shape)
+        self.shape, self.levels, self.classes = (channels, height, width), levels, classes
+        self.head = _head(head, channels, levels, head_options or {})
+        self.channels_by = _who_orders(declared.name, declared.channel_masks, self.head.orders_channels, channels)
+        self.embedding = SymbolEmbedding(
+            channels, levels, embedding, embedding_features, ordered=self.channels_by == "network"
+        )
+        self.condition: ConditionEmbedding | None = None
+        wanted = [k for k, v in (("class", classes), ("vector", vector), ("map", map_shape)) if v is not None]
+        for kind in wanted:
+            if kind not in declared.conditions:
+                legal = ", ".join(declared.conditions) or "none"
+                raise UserError(f"The family {family} cannot be conditioned on a {kind}; it takes: {legal}.")
+        if wanted:
+            self.condition = ConditionEmbedding(
+                CONDITION_FEATURES, classes, vector, tuple(map_shape) if map_shape else None, (height, width)
+            )
+        if classes is not None:
+            if classes < 1:
+                raise UserError(f"A class-conditional model needs at least 1 class, not {classes}.")
+            self.register_buffer("class_prior", torch.full((classes,), 1 / classes))
+        sizes = self.head.sizes if self.channels_by == "network" else (sum(self.head.sizes),)
+        self.network = declared.network(
+            config, self.embedding.layout, type(self.embedding.layout)(sizes), CONDITION_FEATURES if wanted else None
+        )
+
+    @property
+    def family(self) -> str:
+        return self.network.family.name
+
+    @property
+    def dims(self) -> int:
+        """Symbols per picture: the denominator of bits/dim."""
+        return math.prod(self.shape)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def like(self) -> Tensor:
+        """An empty tensor of the model's dtype and device."""
+        return next(self.parameters()).new_empty(0)
+
+    def embed_condition(self, condition: object, n: int, size: tuple[int, int]) -> Tensor | None:
+        """[n, 1 or H, 1 or W, E], or None; UserError if the condition does not fit the model."""
+        if self.condition is None:
+            if condition is not None:
+                raise UserError("This model is not conditional: leave the condition out.")
+            return None
+        return self.condition(self.condition.parts(condition, n, self.like()), size)
+
+    def check_images(self, x: Tensor) -> Tensor:
+        """x as an integer tensor on the model's device; UserError if it cannot be an image of this model."""
+        if x.dim() != 4 or x.shape[1] != self.shape[0]:
+            raise UserError(f"Images must have shape [N, {self.shape[0]}, H, W], not {list(x.shape)}.")
+        if x.is_floating_point() or x.dtype == torch.bool:
+            raise UserError(f"Images must be integers 0..{self.levels - 1}, not {x.dtype}.")
+        x = x.to(self.like().device)
+        if x.numel() and (int(x.max()) >= self.levels or int(x.min()) < 0):
+            worst = int(x.max()) if int(x.max()) >= self.levels else int(x.min())
+            raise UserError(f"The value {worst} is not one of the model's levels 0..{self.levels - 1}.")
+        return x
+
+    def features(self, x: Tensor, condition: object = None, run: Whole | None = None) -> Tensor:
+        """Network features of all symbols, [N, H, W, ·]."""
+        embedded = self.embedding(x, self.like())
+        return self.network(embedded, self.embed_condition(condition, len(x), (x.shape[2], x.shape[3])), run)
+
+    def log_prob_per_symbol(self, x: Tensor, condition: object = None) -> Tensor:
+        """log p of every symbol given all earlier ones, nats, [N, C, H, W]; differentiable.
+
+        A class-conditional model without a class answers for the marginal over classes.
+        """
+        x = self.check_images(x)
+        if condition is not None or not self._class_only:
+            return self.head.log_prob(self.features(x, condition), x)
+        given = torch.stack([self.head.log_prob(self.features(x, c), x) for c in range(self.classes or 0)])
+        sums = given.permute(0, 1, 3, 4, 2).flatten(2).cumsum(2)  # [classes, N, symbols in order]
+        joint = torch.logsumexp(sums + self._log_prior(sums)[:, None, None], 0)
+        steps = torch.diff(joint, dim=1, prepend=joint.new_zeros(len(x), 1))
+        n, channels, height, width = x.shape
+        return steps.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+    def log_prob(self, x: Tensor, condition: object = None) -> Tensor:
+        """log p(x | condition), nats per image, [N]; differentiable.
+
+        A class-conditional model without a class gives the exact marginal log Σ_y p(y) p(x|y), with the class
+        frequencies of its training data as p(y).
+        """
+        if condition is not None or not self._class_only:
+            return self.log_prob_per_symbol(x, condition).flatten(1).sum(1)
+        given = self.log_prob_given_classes(x)
+        return torch.logsumexp(given + self._log_prior(given), 1)
+
+    def log_prob_given_classes(self, x: Tensor) -> Tensor:
+        """log p(x | y) for every class y, nats, [N, classes]."""
+        if not self._class_only:
+            raise UserError("This model is not class-conditional.")
+        return torch.stack([self.log_prob(x, label) for label in range(self.classes or 0)], 1)
+
+    def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
+        """Log-probabilities of all values of every symbol given the earlier symbols of x, nats, [N, C, H, W, K]."""
+        x = self.check_images(x)
+        n, channels, height, width = x.shape
+        features = self.features(x, condition).flatten(0, 2)
+        values = x.permute(0, 2, 3, 1).flatten(0, 2)
+        parts = features.split(list(self.head.sizes), -1)
+        pmfs = [
+            self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, values[:, :c]) for c in range(channels)
+        ]
+        return torch.stack(pmfs, 1).view(n, height, width, channels, self.levels).permute(0, 3, 1, 2, 4)
+
+    def stepper(self, n: int = 1, condition: object = None, size: tuple[int, int] | None = None) -> Any:
+        """A `nextpixel.stepping.Stepper` over n pictures."""
+        from nextpixel.stepping import Stepper
+
+        return Stepper(self, n, condition, size)
+
+    @property
+    def _class_only(self) -> bool:
+        return self.classes is not None and self.condition is not None and self.condition.only_classes
+
+    def _log_prior(self, like: Tensor) -> Tensor:
+        prior = self.get_buffer("class_prior")
+        return torch.log(prior / prior.sum()).to(like)
+
+
+def build(
+    family: str,
+    *,
+    like: Any = None,
+    shape: tuple[int, int, int] | None = None,
+    levels: int | None = None,
+    head: str | None = None,
+    classes: int | None = None,
+    vector: int | None = None,
+    map_shape: tuple[int, int, int] | None = None,
+    embedding: EmbeddingKind | None = None,
+    head_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> ImageModel:
+    """A new model with random weights.
+
+    family: a name from `nextpixel.families()`. like: a Split or Dataset from which shape and levels are taken (or give
+    shape=(C, H, W) and levels=K). head: a name from `nextpixel.heads()`; the default is bernoulli for two levels, else
+    categorical. classes, vector, map_shape=(D, h, w): conditions; never taken from `like` unasked. embedding:
+    "scaled" for ordered levels (the default), "learned" for codes. options: fields of the family's Config.
+
+    Raises UserError for unknown names and for combinations that cannot work, saying why.
+    """
+    if like is not None:
+        shape, levels = shape or tuple(like.shape), levels or like.levels
+    if shape is None or levels is None:
+        raise UserError("Say what the images look like: like=DATA, or shape=(C, H, W) and levels=K.")
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"The shape must be (C, H, W) with positive sizes, not {tuple(shape)}.")
+    if levels < 2:
+        raise UserError(f"A model needs at least 2 levels, not {levels}.")
+    return ImageModel(
+        family,
+        list(shape),
+        int(levels),
+        head or ("bernoulli" if levels == 2 else "categorical"),
+        options,
+        head_options,
+        classes,
+        vector,
+        list(map_shape) if map_shape else None,
+        embedding or "scaled",
+    )
+
+
+def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
+    import dataclasses
+
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in options:
+        if name not in known:
+            raise UserError(
+                f"There is no option {name!r} in {owner}; it has: {', '.join(known)}." + did_you_mean(name, known)
+            )
+    return kind(**options)
+
+
+def _head(name: str, channels: int, levels: int, options: dict[str, Any]) -> Any:
+    known = heads()
+    if name not in known:
+        raise UserError(
+            f"There is no head {name!r}; the heads are {', '.join(sorted(known))}." + did_you_mean(name, known)
+        )
+    refusal = known[name].refusal(levels)
+    if refusal:
+        raise UserError(refusal)
+    return known[name](channels, levels, **options)
+
+
+def _who_orders(family: str, network_can: bool, head_does: bool, channels: int) -> str:
+    """ "network", "head", or "nobody" (one channel): exactly one must order the channels."""
+    if head_does:
+        return "head"
+    if channels == 1:
+        return "nobody"
+    if not network_can:
+        raise UserError(
+            f"The family {family} cannot order the {channels} channels of a pixel and neither can this head; "
+            "use a head that does, such as head='autoregressive_categorical'."
+        )
+    return "network"
+
+
+def condition_of(model: ImageModel, labels: Tensor | None) -> Tensor | None:
+    """Labels as the model's condition: None for a model without classes; UserError if it needs them and has none."""
+    if model.classes is None:
+        return None
+    if labels is None:
+        raise UserError("The model is class-conditional, but the images have no labels.")
+    return labels

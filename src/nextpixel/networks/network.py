@@ -1,0 +1,138 @@
+"""What every network is, and the list of the families.
+
+A network turns an embedded image into features: for every symbol, numbers from which a head makes its distribution.
+It is written once, from the causal primitives, as row work and pixel work. A new family is one file: a frozen `Config`,
+a `Network`, and `@register`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nextpixel.causal import Layout, Run, Whole
+from nextpixel.errors import UserError, did_you_mean
+
+Condition = Literal["class", "vector", "map"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What a family can do. Tests, command-line choices and docs are made from these declarations."""
+
+    name: str
+    network: type[Network]
+    summary: str
+    channel_masks: bool  # can it order the channels of a pixel itself?
+    conditions: tuple[Condition, ...]
+    schedules: tuple[str, ...]
+    freezable: bool
+    full_context: bool  # does a symbol see all earlier ones, once the network is deep enough?
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The family's options with their defaults."""
+        return {field.name: field.default for field in dataclasses.fields(self.network.Config)}
+
+
+_families: dict[str, Family] = {}
+N = TypeVar("N", bound="type[Network]")
+
+
+def register(
+    name: str,
+    *,
+    summary: str,
+    channel_masks: bool,
+    full_context: bool,
+    conditions: tuple[Condition, ...] = (),
+    schedules: tuple[str, ...] = ("raster",),
+    freezable: bool = False,
+) -> Callable[[N], N]:
+    """Make a family known by name to `build`, the command line, the tests and the docs."""
+
+    def add(network: N) -> N:
+        if name in _families:
+            raise ValueError(f"the family {name!r} is registered already")
+        _families[name] = network.family = Family(
+            name, network, summary, channel_masks, conditions, schedules, freezable, full_context
+        )
+        return network
+
+    return add
+
+
+def families() -> dict[str, Family]:
+    """All registered families by name."""
+    return dict(_families)
+
+
+def family(name: str) -> Family:
+    """The family of that name; UserError names the nearest one."""
+    if name not in _families:
+        raise UserError(
+            f"There is no model family {name!r}; the families are {', '.join(sorted(_families))}."
+            + did_you_mean(name, list(_families))
+        )
+    return _families[name]
+
+
+def unregister(name: str) -> None:
+    """Forget a family (for tests that add one)."""
+    del _families[name]
+
+
+class Network(nn.Module):
+    """Features from context. `inputs` and `outputs` are sorted by channel group; one group means that the head orders
+    the channels. `condition` is the width of the condition's features, None without one."""
+
+    family: ClassVar[Family]
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        pass
+
+    def __init__(self, inputs: Layout, outputs: Layout, condition: int | None = None):
+        super().__init__()
+        self.inputs, self.outputs, self.condition = inputs, outputs, condition
+
+    def rows(self, x: Tensor | None, condition: Tensor | None, run: Run) -> list[Tensor]:
+        """Row work: what depends on finished rows only. Whole [N, H, W, ·], Cursor [N, 1, W, ·], once a row.
+
+        `condition` is [N, 1 or H, 1 or W, E]. In a Cursor x is None: the first layers read the input from memory.
+        """
+        return []
+
+    def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
+        """Pixel work: [N, H, W, outputs] in Whole, [N, outputs of the current group] in a Cursor."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, condition: Tensor | None = None, run: Whole | None = None) -> Tensor:
+        """x: embedded image [N, H, W, inputs] → features [N, H, W, outputs], all positions in parallel."""
+        run = run or Whole()
+        return self.pixels(x, self.rows(x, condition, run), run)
+
+    def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
+        """The pixels that the features at (row, column) can depend on, by construction: bool [height, width]."""
+        raise NotImplementedError
+
+    def input_reach(self) -> tuple[int, int, int]:
+        """Rows above, columns left and right of the input that the first layers read."""
+        reaches = [m.input_reach for m in self.modules() if getattr(m, "input_reach", None) and m is not self]
+        above, left, right = zip(*reaches, strict=True)
+        return max(above), max(left), max(right)
+
+
+def spread(seen: Tensor, rows: range, columns: range) -> Tensor:
+    """All pixels that a kernel reaches from the pixels `seen`: offsets rows × columns, bool [H, W]."""
+    reached = torch.zeros_like(seen)
+    height, width = seen.shape
+    for i, j in torch.nonzero(seen).tolist():
+        top, bottom = max(i + rows.start, 0), max(min(i + rows.stop, height), 0)
+        first, last = max(j + columns.start, 0), max(min(j + columns.stop, width), 0)
+        reached[top:bottom, first:last] = True
+    return reached

@@ -1,0 +1,193 @@
+"""Saved models: a folder with config.json (what the model is), model.safetensors (its weights), README.md (its card).
+
+Loading needs nothing else, executes nothing from the folder, and is strict: a missing weight, an unknown key or a newer
+format is an error, not a guess. FORMAT_VERSION grows when an old reader would misunderstand a new file; a reader opens
+all older versions by applying `MIGRATIONS` one after another.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import safetensors
+import safetensors.torch
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import nn
+
+from nextpixel.errors import UserError
+from nextpixel.version import __version__
+
+FORMAT_VERSION = 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From each older format version, the step to the next one."""
+
+CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
+
+
+class HubModel(nn.Module, PyTorchModelHubMixin):
+    """`save_pretrained`, `from_pretrained` and `push_to_hub` for a model whose __init__ takes JSON values.
+
+    `card` holds what is known about the model's making and figures; it is kept in config.json.
+    """
+
+    card: dict[str, Any]
+    _own_keys: ClassVar = ("format_version", "library_name", "library_version", "dtype", "card")
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Write the folder, aside first: if that fails (a full disk), what was there before is left as it was."""
+        if kwargs.pop("push_to_hub", False):
+            return self.push_to_hub(repo_id=kwargs.pop("repo_id", None) or Path(save_directory).name, **kwargs)
+        target = Path(save_directory)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            try:
+                self._save_pretrained(aside)
+                self.generate_model_card().save(aside / README)
+                for name in (WEIGHTS, README, CONFIG):
+                    with open(aside / name, "rb") as file:
+                        os.fsync(file.fileno())
+                _swap_in(aside, target)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(f"Could not save the model to {target} ({error}); what was there is unchanged.") from error
+        return None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = {
+            "format_version": FORMAT_VERSION,
+            "library_name": "nextpixel",
+            "library_version": __version__,
+            "dtype": str(next(self.parameters()).dtype).removeprefix("torch."),
+            "card": getattr(self, "card", {}),
+            **(self._hub_mixin_config or {}),  # type: ignore[dict-item]
+        }
+        (save_directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        # One metadata key only: with two or more the file would not be the same byte for byte every time.
+        safetensors.torch.save_file(weights, save_directory / WEIGHTS, metadata={"format": "pt"})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """A model from a saved folder or from the hub (by id; `revision=`, `token=`, `local_files_only=` as usual)."""
+        where = str(pretrained_model_name_or_path)
+        files = _local_files(Path(where)) if os.path.isdir(where) else _hub_files(where, kwargs)
+        config = _read_config(files[0])
+        known = list(inspect.signature(cls.__init__).parameters)[1:]
+        for key in config:
+            if key not in known and key not in cls._own_keys:
+                raise UserError(f"{files[0]} has the unknown key {key!r}: it was not saved by this nextpixel.")
+        try:
+            model = cls(**{key: config[key] for key in known if key in config})
+        except TypeError as error:
+            raise UserError(f"{files[0]} does not describe a model ({error}).") from error
+        model.to(getattr(torch, config.get("dtype", "float32")))
+        _load_weights(model, files[1])
+        model.card = config.get("card", {})
+        return model.eval()
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        from nextpixel.card import model_card
+
+        return ModelCard(model_card(self))
+
+
+def _swap_in(aside: Path, target: Path) -> None:
+    """Put the finished folder in the place of the old one; other files in the old one are kept."""
+    if not target.exists():
+        os.rename(aside, target)
+        return
+    for name in (WEIGHTS, README, CONFIG):
+        os.replace(aside / name, target / name)
+
+
+def _local_files(folder: Path) -> tuple[Path, Path]:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} holds no saved model: the file {name} is missing.")
+    return folder / CONFIG, folder / WEIGHTS
+
+
+def _hub_files(repo: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
+    allowed = {
+        k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "force_download", "local_files_only")
+    }
+    try:
+        config, weights = (hf_hub_download(repo, name, **allowed) for name in (CONFIG, WEIGHTS))
+    except HFValidationError as error:
+        raise UserError(
+            f"There is no saved model at {repo!r}: give a folder, or a hub id such as 'user/model'."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"{repo!r} is no folder here, and the hub cannot be reached to look for a model of that id."
+        ) from error
+    except (EntryNotFoundError, HfHubHTTPError) as error:
+        raise UserError(
+            f"{repo!r} is no folder here and no nextpixel model on the hub ({type(error).__name__})."
+        ) from error
+    return Path(config), Path(weights)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read as JSON: it is damaged, or not a model's config.") from error
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path} has no format_version: it was not saved by nextpixel.")
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}, this nextpixel {__version__} reads up to {FORMAT_VERSION}: "
+            "install a newer nextpixel."
+        )
+    while version < FORMAT_VERSION:
+        if version not in MIGRATIONS:
+            raise UserError(f"{path} has format version {version}, which was never a released one.")
+        config, version = MIGRATIONS[version](config), version + 1
+    return config
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error}).") from error
+    wanted = model.state_dict()
+    for problem, names in (
+        ("lacks", wanted.keys() - weights.keys()),
+        ("has the unknown", weights.keys() - wanted.keys()),
+    ):
+        if names:
+            raise UserError(
+                f"{path} {problem} tensor {min(names)!r} ({len(names)} in all): it belongs to another model."
+            )
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise UserError(
+                f"{path}: the tensor {name!r} has shape {list(tensor.shape)}, the config asks for {list(wanted[name].shape)}."
+            )
+    model.load_state_dict(weights, strict=True)
+
+
+def load(model: str | Path, **kwargs: Any) -> Any:
+    """A model from a run folder, a saved folder, or a hub id; in eval mode. UserError says what is wrong."""
+    from nextpixel.image_model import ImageModel
+
+    path = Path(model)
+    if (path / "model" / CONFIG).is_file():
+        path = path / "model"
+    elif path.is_dir() and not (path / CONFIG).is_file() and (path / "checkpoints").is_dir():
+        raise UserError(f"{model} is a run that has saved no model yet: go on with nextpixel train --resume {model}.")
+    return ImageModel.from_pretrained(path if path.is_dir() else str(model), **kwargs)

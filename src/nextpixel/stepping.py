@@ -1,0 +1,147 @@
+"""The next symbol: all that sampling, completing and decoding see of a model.
+
+A Stepper costs about the arithmetic of one Whole pass for a whole picture, whatever the number of symbols: row work is
+done once a row, pixel work once a pixel (once a symbol in channel-masked networks), and everything else is remembered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nextpixel.causal import Cursor, Memory, Ring, Whole
+from nextpixel.errors import UserError
+
+if TYPE_CHECKING:
+    from nextpixel.image_model import ImageModel
+
+
+class Stepper:
+    """n pictures made symbol by symbol: `pmf()` of the next one, `push(values)`, and on to the next.
+
+    `position` is the (row, column, channel) of the next symbol, None at the end; `images` [n, C, H, W] what has been
+    pushed so far (zero elsewhere). The model must be in eval mode and must not be trained while it is stepped.
+    """
+
+    def __init__(self, model: ImageModel, n: int, condition: object = None, size: tuple[int, int] | None = None):
+        if model.training:
+            raise UserError("Stepping needs the model in evaluation mode: call model.eval() first.")
+        self.model, self.n = model, n
+        self.channels, (self.height, self.width) = model.shape[0], size or model.shape[1:]
+        like = model.like()
+        self.images = torch.zeros(n, self.channels, self.height, self.width, dtype=torch.long, device=like.device)
+        self._memory = Memory(like, n, self.height, self.width)
+        above, left, right = model.network.input_reach()
+        layout = model.embedding.layout
+        self._memory.input = Ring(like, n, above + 1, self.width, layout.width, left, right)
+        self._cursor = Cursor(self._memory)
+        with torch.no_grad():
+            self._condition = model.embed_condition(condition, n, (self.height, self.width))
+        self._starts = [0, *layout.ends()[:-1]]
+        self._channel = 0
+        self._offset = 0  # where the next channel's embedding goes when a pixel is one group
+        self._contexts: list[Tensor] | None = None  # this row's; None when they are to be computed
+        self._features: Tensor | None = None  # this group's
+        self._log_pmf: Tensor | None = None
+
+    @property
+    def position(self) -> tuple[int, int, int] | None:
+        cursor = self._cursor
+        return None if cursor.row >= self.height else (cursor.row, cursor.column, self._channel)
+
+    @torch.no_grad()
+    def log_pmf(self) -> Tensor:
+        """Log-probabilities of the next symbol's values, nats, [n, K]. Asking twice changes nothing."""
+        if self._log_pmf is None:
+            position = self._here()
+            if self._contexts is None:
+                self._contexts = self.model.network.rows(None, self._condition, self._cursor)
+            if self._features is None:
+                self._features = self.model.network.pixels(None, self._contexts, self._cursor)
+            row, column, channel = position
+            earlier = self.images[:, :channel, row, column]
+            self._log_pmf = self.model.head.log_pmf(self._features, channel, earlier)
+        return self._log_pmf
+
+    def pmf(self) -> Tensor:
+        """Probabilities of the next symbol's values, [n, K]."""
+        return self.log_pmf().exp()
+
+    @torch.no_grad()
+    def push(self, values: Tensor) -> None:
+        """Say what the next symbol is, [n] integers, and go on to the one after it."""
+        row, column, channel = self._here()
+        if self.model.channels_by == "network" or channel == 0:
+            self.log_pmf()  # the layers must have seen this position before it is left
+        self.images[:, channel, row, column] = values
+        vector = self.model.embedding.channel(values, channel, self._memory.like)
+        if self.model.channels_by == "network":
+            start = self._starts[channel]
+        else:
+            start = self._offset
+        self._memory.input.write(row, column, start, vector)
+        self._offset = start + vector.shape[1]
+        self._advance()
+
+    def fork(self, indices: Tensor | list[int]) -> Stepper:
+        """Go on with the pictures `indices` [m], each as a picture of its own; this stepper stays as it is."""
+        chosen = torch.as_tensor(indices, dtype=torch.long, device=self.images.device)
+        copy = object.__new__(Stepper)
+        copy.__dict__.update(self.__dict__)
+        copy.n, copy.images = len(chosen), self.images[chosen]
+        copy._memory = self._memory.fork(chosen)
+        copy._cursor = Cursor(copy._memory)
+        copy._cursor.row, copy._cursor.column, copy._cursor.group = (
+            self._cursor.row,
+            self._cursor.column,
+            self._cursor.group,
+        )
+        copy._condition = None if self._condition is None else self._condition[chosen]
+        copy._contexts = None if self._contexts is None else [c[chosen] for c in self._contexts]
+        copy._features = None if self._features is None else self._features[chosen]
+        copy._log_pmf = None if self._log_pmf is None else self._log_pmf[chosen]
+        return copy
+
+    @torch.no_grad()
+    def prefill(self, rows: Tensor) -> None:
+        """Take the first rows of the pictures as known, [n, C, h, W], in one Whole pass. Only at the very start."""
+        if self.position != (0, 0, 0) or self._log_pmf is not None:
+            raise UserError("Known rows can only be given before the first symbol is asked for or pushed.")
+        known = self.model.check_images(rows)
+        if known.shape[0] != self.n or known.shape[3] != self.width or known.shape[2] > self.height:
+            raise UserError(
+                f"The known rows must have shape [{self.n}, {self.channels}, at most {self.height}, {self.width}], "
+                f"not {list(known.shape)}."
+            )
+        height = known.shape[2]
+        if height == 0:
+            return
+        self.images[:, :, :height] = known
+        embedded = self.model.embedding(known, self._memory.like)
+        condition = self._condition
+        if condition is not None and condition.shape[1] > 1:
+            condition = condition[:, :height]
+        self.model.network(embedded, condition, Whole(self._memory))
+        self._memory.input.write_last_rows(embedded)
+        self._cursor.row = height
+
+    def _here(self) -> tuple[int, int, int]:
+        position = self.position
+        if position is None:
+            raise UserError("The pictures are finished: there is no next symbol.")
+        return position
+
+    def _advance(self) -> None:
+        cursor, self._log_pmf = self._cursor, None
+        self._channel += 1
+        if self.model.channels_by == "network":
+            self._features = None
+            cursor.group = self._channel
+        if self._channel == self.channels:
+            self._channel = cursor.group = self._offset = 0
+            self._features = None
+            cursor.column += 1
+            if cursor.column == self.width:
+                cursor.column, cursor.row, self._contexts = 0, cursor.row + 1, None

@@ -1,0 +1,69 @@
+"""Training batches whose order is a pure function of (seed, epoch, position), so that a resumed run sees what the
+uninterrupted one would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextpixel.images import Split
+
+
+class Batches:
+    """Shuffled (images, labels or empty) batches of a training split; the last one of an epoch may be short.
+
+    Iterating runs through one epoch from the current position; `state_dict` holds epoch and position.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int):
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.epoch = self.position = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.split), generator=self._generator(0))
+        while self.position < len(self):
+            at = self.position
+            indices = order[at * self.batch_size : (at + 1) * self.batch_size]
+            images = self.split.draw(indices, self._generator(at + 1))
+            labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices]
+            self.position += 1
+            yield images, labels
+        self.epoch, self.position = self.epoch + 1, 0
+
+    def _generator(self, draw: int) -> torch.Generator:
+        # Distinct seeds for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches.
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) * 2**24 + draw)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+class InOrder:
+    """Validation batches in the split's own order, every image once."""
+
+    def __init__(self, split: Split, batch_size: int):
+        self.split, self.batch_size = split, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.split), self.batch_size):
+            part = self.split[start : start + self.batch_size]
+            yield part.images, part.images.new_zeros(0) if part.labels is None else part.labels
+
+
+def spaced(split: Split, count: int) -> Split:
+    """`count` images at equal distances (some sets are sorted by class, so never the first ones); 0 means all."""
+    if not 0 < count < len(split):
+        return split
+    return split[torch.arange(count) * len(split) // count]

@@ -1,0 +1,93 @@
+"""Progress on standard error: a live bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY = 30.0  # seconds between lines when standard error is not a terminal
+
+
+class Steps:
+    """`with Steps(total, "sampling") as steps: steps.to(n, "some figure")`."""
+
+    def __init__(self, total: int, what: str, *, unit: str = "", show: bool = True):
+        self.total, self.what, self.unit, self.show = total, what, unit, show
+        self.live = show and sys.stderr.isatty()
+        self.done = self.first = 0
+        self.began = self.spoke = time.monotonic()
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        self.began = self.spoke = time.monotonic()
+        if self.live:
+            columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+            columns += [TextColumn("{task.fields[figure]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
+            self.bar.start()
+            self.task = self.bar.add_task(self.what, total=self.total, completed=self.done, figure="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def start_at(self, done: int) -> None:
+        """Work that was done before (a resumed run)."""
+        self.done = self.first = done
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done)
+
+    def to(self, done: int, figure: str = "") -> None:
+        self.done = done
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, figure=figure)
+        elif self.show and time.monotonic() - self.spoke > LINE_EVERY:
+            self.spoke = time.monotonic()
+            left = self.seconds_left()
+            self.say(f"{self.what} {done}/{self.total}{self.unit} {figure} {clock(left)} left")
+
+    def seconds_left(self) -> float:
+        done = max(self.done - self.first, 1)
+        return (time.monotonic() - self.began) / done * (self.total - self.done)
+
+    def say(self, line: str) -> None:
+        if not self.show:
+            return
+        if self.bar is not None:
+            self.bar.console.print(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+class TrainProgress(Steps):
+    """Step, bits/dim of the last steps, images per second, time left; a line at the end of every epoch."""
+
+    def __init__(self, steps: int, batch_size: int, dims: int, *, show: bool):
+        super().__init__(steps, "training", unit=" steps", show=show)
+        self.batch_size, self.dims, self.smooth = batch_size, dims, None
+
+    def step(self, step: int, loss: Any) -> None:
+        if step % 10 and step < self.total:
+            return
+        bits = float(loss)
+        self.smooth = bits if self.smooth is None else 0.9 * self.smooth + 0.1 * bits
+        rate = (step - self.first) * self.batch_size / max(time.monotonic() - self.began, 1e-9)
+        self.to(step, f"{self.smooth:.4f} bits/dim, {rate:,.0f} images/s,")
+
+    def valid(self, epoch: int, bits: float) -> None:
+        self.say(f"epoch {epoch}: valid {bits:.4f} bits/dim, {clock(time.monotonic() - self.began)} since the start")
+
+    smooth: float | None
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    whole = int(seconds + 0.5)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -1,0 +1,140 @@
+"""Draw pictures from a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextpixel.errors import UserError, did_you_mean
+from nextpixel.image_model import ImageModel
+from nextpixel.images.levels import storage_dtype
+from nextpixel.stepping import Stepper
+from nextpixel.tasks.progress import Steps
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleOptions:
+    """How to draw."""
+
+    seed: int = 0
+    """picture i of a seed is the same whatever the number of pictures and the batch"""
+    temperature: float = 1.0
+    """log-probabilities are divided by this; below 1 the pictures are more typical, 0 takes the likeliest value"""
+    top_k: int = 0
+    """draw from the k likeliest values only; 0 means all"""
+    batch_size: int = 64
+    """pictures drawn together"""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise UserError(f"temperature must not be negative, not {self.temperature}.")
+        if self.top_k < 0:
+            raise UserError(f"top_k must not be negative, not {self.top_k}.")
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be positive, not {self.batch_size}.")
+
+
+def sample(
+    model: ImageModel,
+    n: int = 16,
+    options: SampleOptions | None = None,
+    *,
+    condition: Any = None,
+    size: tuple[int, int] | None = None,
+    progress: bool = False,
+    **overrides: Any,
+) -> Tensor:
+    """n pictures, integers [n, C, H, W] with the model's levels.
+
+    options or overrides: fields of SampleOptions, such as seed=0, temperature=0.9. condition: one for all or one each,
+    as in `model.log_prob`; "each" goes through the classes in turn, None draws the class from the class frequencies.
+    size: (H, W) if other than the model's. Same model, seed and options: same pictures, on the same machine.
+    """
+    options = with_overrides(options or SampleOptions(), overrides)
+    if n < 0:
+        raise UserError(f"The number of pictures must not be negative, not {n}.")
+    condition = _conditions(model, n, condition, options.seed)
+    height, width = size or model.shape[1:]
+    pictures = torch.zeros(n, model.shape[0], height, width, dtype=storage_dtype(model.levels))
+    was_training = model.training
+    model.eval()
+    try:
+        with Steps(-(-n // options.batch_size) * height, "sampling", unit=" rows", show=progress) as steps:
+            for start in range(0, n, options.batch_size):
+                stop = min(start + options.batch_size, n)
+                stepper = Stepper(model, stop - start, part(condition, start, stop), (height, width))
+                noise = uniform_noise(options.seed, range(start, stop), (model.shape[0], height, width))
+                draw(stepper, noise, options, steps)
+                pictures[start:stop] = stepper.images.cpu().to(pictures.dtype)
+    finally:
+        model.train(was_training)
+    return pictures
+
+
+def draw(stepper: Stepper, noise: Tensor, options: SampleOptions, steps: Steps | None = None) -> None:
+    """Go on to the end of the pictures with noise [n, C, H, W] in [0, 1)."""
+    while (position := stepper.position) is not None:
+        row, column, channel = position
+        stepper.push(choose(stepper.log_pmf(), noise[:, channel, row, column], options))
+        if steps is not None and column == stepper.width - 1 and channel == stepper.channels - 1:
+            steps.to(steps.done + 1)
+
+
+def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
+    """One value a picture, [n], by inverting the cumulative distribution at noise [n]."""
+    if options.temperature == 0:
+        return log_pmf.argmax(1)
+    scaled = log_pmf.double() / options.temperature
+    if options.top_k and options.top_k < scaled.shape[1]:
+        least = scaled.topk(options.top_k, dim=1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    cumulative = torch.softmax(scaled, 1).cumsum(1)
+    # The last sum is 1 only up to rounding; scaling the noise by it keeps values without probability out of reach.
+    reached = cumulative <= (noise.to(cumulative) * cumulative[:, -1]).unsqueeze(1)
+    return reached.sum(1).clamp(max=scaled.shape[1] - 1)
+
+
+def uniform_noise(seed: int, pictures: range, shape: tuple[int, int, int]) -> Tensor:
+    """The noise of these pictures, [n, C, H, W] in [0, 1): each picture has a stream of its own."""
+    noise = [np.random.default_rng([seed, index]).random(shape) for index in pictures]
+    return torch.from_numpy(np.stack(noise)) if noise else torch.zeros(0, *shape, dtype=torch.float64)
+
+
+def with_overrides(options: Any, overrides: dict[str, Any]) -> Any:
+    """An options dataclass with some fields replaced; UserError for a name it has not."""
+    known = [field.name for field in dataclasses.fields(options)]
+    for name in overrides:
+        if name not in known:
+            raise UserError(f"There is no option {name!r}; there are: {', '.join(known)}." + did_you_mean(name, known))
+    return dataclasses.replace(options, **overrides)
+
+
+def part(condition: Any, start: int, stop: int) -> Any:
+    """The conditions of some of the pictures."""
+    if isinstance(condition, dict):
+        return {kind: part(value, start, stop) for kind, value in condition.items()}
+    if isinstance(condition, Tensor) and condition.dim() > 0:
+        return condition[start:stop]
+    return condition
+
+
+def _conditions(model: ImageModel, n: int, condition: Any, seed: int) -> Any:
+    if model.condition is None or not model.condition.only_classes:
+        return None if isinstance(condition, str) else condition
+    classes = model.classes or 0
+    if isinstance(condition, str):
+        if condition != "each":
+            raise UserError(f"The condition must be a class, classes, or 'each', not {condition!r}.")
+        return torch.arange(n) % classes
+    if condition is None:
+        prior = model.get_buffer("class_prior").double().cpu().numpy()
+        # A stream of its own beside the pictures' noise: pictures stay the same when n grows.
+        draws = [np.random.default_rng([seed, index, 1]).random() for index in range(n)]
+        chosen = np.searchsorted(np.cumsum(prior / prior.sum()), draws, side="right")
+        return torch.from_numpy(np.minimum(chosen, classes - 1))
+    chosen_class = torch.as_tensor(condition)
+    return chosen_class.expand(n) if chosen_class.dim() == 0 else chosen_class

@@ -1,0 +1,134 @@
+"""Train a model. The trainer library is imported only when `train` is called."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nextpixel.errors import UserError, did_you_mean
+from nextpixel.image_model import ImageModel
+from nextpixel.images import Dataset
+from nextpixel.tasks.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How to train. Figures in comments at the fields are the defaults' reasons."""
+
+    epochs: int = 10
+    """passes over the training images"""
+    batch_size: int = 32
+    """images per step"""
+    optimizer: Literal["adamw", "rmsprop"] = "adamw"
+    """adamw, or the PixelRNN paper's rmsprop"""
+    learning_rate: float = 2e-3
+    """the highest learning rate, reached after the warm-up"""
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    """cosine: down to 1 % at the last step; exponential: times `decay` each step (PixelCNN++)"""
+    warmup_steps: int = 100
+    """steps of linear warm-up"""
+    decay: float = 0.999995
+    """factor per step of the exponential schedule"""
+    weight_decay: float = 0.01
+    """decoupled weight decay of weights that are matrices or kernels"""
+    gradient_clip: float = 1.0
+    """largest norm of the gradient; 0 means no clipping"""
+    ema: float = 0.999
+    """decay of the averaged weights, which are what is evaluated and saved; 0 means none"""
+    seed: int = 0
+    """seed of the data order, the dropout and, on the command line, the initial weights"""
+    valid_images: int = 2000
+    """validation images looked at after each epoch, evenly spaced; 0 means all"""
+    sample_every: int = 0
+    """epochs between sample grids; 0 means at the end only"""
+    checkpoint_minutes: float = 5.0
+    """minutes between checkpoints, beside the one at the end of every epoch"""
+    max_minutes: float = 0.0
+    """stop (as if interrupted) after this many minutes; 0 means no limit"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice"""
+
+    def __post_init__(self) -> None:
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        for name, value in positive.items():
+            if value <= 0:
+                raise UserError(f"{name} must be positive, not {value}.")
+        for name, choices in (("optimizer", ("adamw", "rmsprop")), ("schedule", ("cosine", "exponential", "constant"))):
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"ema must be at least 0 and below 1, not {self.ema}.")
+
+
+class Interrupted(UserError):
+    """Training was stopped by the user; everything needed to go on was saved."""
+
+
+def train(
+    model: ImageModel,
+    data: Dataset,
+    options: TrainOptions | None = None,
+    *,
+    run: str | Path | None = None,
+    resume: bool = False,
+    describe: dict[str, Any] | None = None,
+    progress: bool = True,
+    **overrides: Any,
+) -> ImageModel:
+    """Train `model` on data.train, watching data.valid; returns it in eval mode with its averaged weights.
+
+    options or overrides: fields of TrainOptions, such as epochs=10. run: the run folder (default: a new one under
+    runs/). resume: go on from the run folder's last checkpoint. describe: what else to write into its config.yaml.
+    Raises Interrupted after Ctrl-C or when max_minutes are over, with a checkpoint saved.
+    """
+    known = [field.name for field in dataclasses.fields(TrainOptions)]
+    for name in overrides:
+        if name not in known:
+            raise UserError(f"There is no training option {name!r}." + did_you_mean(name, known))
+    options = dataclasses.replace(options or TrainOptions(), **overrides)
+    check_fit(model, data)
+    if resume:
+        if run is None:
+            raise UserError("Say which run to resume: run=FOLDER.")
+        folder = RunFolder(run)
+        if not folder.last.is_file():
+            raise UserError(f"{run} holds no checkpoint to resume from.")
+    else:
+        folder = RunFolder.fresh(run, f"{model.family}-{data.name}")
+        folder.create(
+            {
+                "data": {"name": data.name, "protocol": data.protocol},
+                "model": model._hub_mixin_config,
+                "train": dataclasses.asdict(options),
+                **(describe or {}),
+            }
+        )
+    if model.classes is not None and data.train.labels is not None:
+        counts = torch.bincount(data.train.labels, minlength=model.classes).double()
+        # One more image a class than there are: no class may have probability zero.
+        model.get_buffer("class_prior").copy_((counts + 1) / (counts + 1).sum())
+
+    from nextpixel.tasks.training import fit
+
+    return fit(model, data, options, folder, resume=resume, progress=progress)
+
+
+def check_fit(model: ImageModel, data: Dataset) -> None:
+    """UserError unless the data can be what the model is for."""
+    if model.shape[0] != data.shape[0] or model.levels != data.levels:
+        raise UserError(
+            f"The model is for {model.shape[0]} channels and {model.levels} levels, {data.name} has {data.shape[0]} "
+            f"and {data.levels}."
+        )
+    if model.shape != data.shape:
+        raise UserError(f"The model is for pictures of {model.shape}, {data.name} has {data.shape}.")
+    if model.classes is not None:
+        if data.train.labels is None:
+            raise UserError(f"The model is class-conditional, but {data.name} has no labels.")
+        if (data.classes or 0) > model.classes:
+            raise UserError(f"{data.name} has {data.classes} classes, the model {model.classes}.")

@@ -1,11 +1,39 @@
 """Exact-likelihood image models that predict the next pixel."""
 
+from nextpixel.checks import check
+from nextpixel.errors import UserError
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
 from nextpixel.images import Dataset, Split, dataset
 from nextpixel.networks import families
 from nextpixel.saving import load
 from nextpixel.stepping import Stepper
+from nextpixel.tasks.baselines import baselines
+from nextpixel.tasks.complete import Completions, complete
+from nextpixel.tasks.evaluate import Evaluation, evaluate
+from nextpixel.tasks.sample import sample
+from nextpixel.tasks.train import TrainOptions, train
 from nextpixel.version import __version__
 
-__all__ = ["Dataset", "ImageModel", "Split", "Stepper", "__version__", "build", "dataset", "families", "heads", "load"]
+__all__ = [
+    "Completions",
+    "Dataset",
+    "Evaluation",
+    "ImageModel",
+    "Split",
+    "Stepper",
+    "TrainOptions",
+    "UserError",
+    "__version__",
+    "baselines",
+    "build",
+    "check",
+    "complete",
+    "dataset",
+    "evaluate",
+    "families",
+    "heads",
+    "load",
+    "sample",
+    "train",
+]

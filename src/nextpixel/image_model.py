@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,9 @@ class ImageModel(HubModel):
     family, options: the network and its Config; head, head_options: the distribution; shape: (C, H, W) the model was
     made for (convolutional families also score other sizes); classes, vector, map_shape: what it is conditioned on.
     """
+
+    run_folder: Path | None = None
+    """where `train` has just left its run"""
 
     def __init__(
         self,
@@ -59,9 +63,8 @@ class ImageModel(HubModel):
                 legal = ", ".join(declared.conditions) or "none"
                 raise UserError(f"The family {family} cannot be conditioned on a {kind}; it takes: {legal}.")
         if wanted:
-            self.condition = ConditionEmbedding(
-                CONDITION_FEATURES, classes, vector, tuple(map_shape) if map_shape else None, (height, width)
-            )
+            map_size = (map_shape[0], map_shape[1], map_shape[2]) if map_shape else None
+            self.condition = ConditionEmbedding(CONDITION_FEATURES, classes, vector, map_size, (height, width))
         if classes is not None:
             if classes < 1:
                 raise UserError(f"A class-conditional model needs at least 1 class, not {classes}.")
@@ -123,7 +126,7 @@ class ImageModel(HubModel):
             return self.head.log_prob(self.features(x, condition), x)
         given = torch.stack([self.head.log_prob(self.features(x, c), x) for c in range(self.classes or 0)])
         sums = given.permute(0, 1, 3, 4, 2).flatten(2).cumsum(2)  # [classes, N, symbols in order]
-        joint = torch.logsumexp(sums + self._log_prior(sums)[:, None, None], 0)
+        joint = torch.logsumexp(sums + self.log_class_prior().to(sums)[:, None, None], 0)
         steps = torch.diff(joint, dim=1, prepend=joint.new_zeros(len(x), 1))
         n, channels, height, width = x.shape
         return steps.view(n, height, width, channels).permute(0, 3, 1, 2)
@@ -137,7 +140,7 @@ class ImageModel(HubModel):
         if condition is not None or not self._class_only:
             return self.log_prob_per_symbol(x, condition).flatten(1).sum(1)
         given = self.log_prob_given_classes(x)
-        return torch.logsumexp(given + self._log_prior(given), 1)
+        return torch.logsumexp(given + self.log_class_prior().to(given), 1)
 
     def log_prob_given_classes(self, x: Tensor) -> Tensor:
         """log p(x | y) for every class y, nats, [N, classes]."""
@@ -167,9 +170,10 @@ class ImageModel(HubModel):
     def _class_only(self) -> bool:
         return self.classes is not None and self.condition is not None and self.condition.only_classes
 
-    def _log_prior(self, like: Tensor) -> Tensor:
-        prior = self.get_buffer("class_prior")
-        return torch.log(prior / prior.sum()).to(like)
+    def log_class_prior(self) -> Tensor:
+        """log p(y) of every class, float64 [classes]: the class frequencies of the training data."""
+        prior = self.get_buffer("class_prior").double()
+        return torch.log(prior / prior.sum())
 
 
 def build(

@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From each older format version, the step to the next one."""
 
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
 
 
@@ -42,7 +43,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
     card: dict[str, Any]
     _own_keys: ClassVar = ("format_version", "library_name", "library_version", "dtype", "card")
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """Write the folder, aside first: if that fails (a full disk), what was there before is left as it was."""
         if kwargs.pop("push_to_hub", False):
             return self.push_to_hub(repo_id=kwargs.pop("repo_id", None) or Path(save_directory).name, **kwargs)
@@ -78,7 +79,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         safetensors.torch.save_file(weights, save_directory / WEIGHTS, metadata={"format": "pt"})
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """A model from a saved folder or from the hub (by id; `revision=`, `token=`, `local_files_only=` as usual)."""
         where = str(pretrained_model_name_or_path)
         files = _local_files(Path(where)) if os.path.isdir(where) else _hub_files(where, kwargs)
@@ -89,9 +90,11 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
                 raise UserError(f"{files[0]} has the unknown key {key!r}: it was not saved by this nextpixel.")
         try:
             model = cls(**{key: config[key] for key in known if key in config})
-        except TypeError as error:
-            raise UserError(f"{files[0]} does not describe a model ({error}).") from error
-        model.to(getattr(torch, config.get("dtype", "float32")))
+            model.to(DTYPES[config["dtype"]])
+        except UserError:
+            raise
+        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"{files[0]} does not describe a model ({type(error).__name__}: {error}).") from error
         _load_weights(model, files[1])
         model.card = config.get("card", {})
         return model.eval()
@@ -119,6 +122,11 @@ def _local_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _hub_files(repo: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
+    user, slash, name = repo.partition("/")
+    if not slash or "/" in name or not name or user in ("", ".", "..", "~") or Path(user).is_dir():
+        raise UserError(
+            f"There is no saved model at {repo!r}: give a run or model folder, or a hub id such as user/model."
+        )
     allowed = {
         k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "force_download", "local_files_only")
     }
@@ -176,7 +184,8 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     for name, tensor in weights.items():
         if tensor.shape != wanted[name].shape:
             raise UserError(
-                f"{path}: the tensor {name!r} has shape {list(tensor.shape)}, the config asks for {list(wanted[name].shape)}."
+                f"{path}: the tensor {name!r} has shape {list(tensor.shape)}, "
+                f"the config asks for {list(wanted[name].shape)}."
             )
     model.load_state_dict(weights, strict=True)
 

@@ -100,7 +100,7 @@ class PixelConv(nn.Module):
         """Connections at the current pixel, [outputs, inputs], zero where the channel order forbids them."""
         if not hasattr(self, "centre"):
             return None
-        return self.centre * self.allowed if hasattr(self, "allowed") else self.centre
+        return self.centre * self.get_buffer("allowed") if hasattr(self, "allowed") else self.centre
 
     def kernel(self) -> Tensor:
         """The same as one dense kernel, [outputs, inputs, rows + 1, columns]; the current pixel is in the last row, at
@@ -166,7 +166,7 @@ class PixelConv(nn.Module):
 
 
 class _StepPlan:
-    """A PixelConv's weights as a Cursor uses them: per channel group, features in group-major order, [taps, outputs]."""
+    """A PixelConv's weights as a Cursor uses them: [taps, outputs] per channel group, features in group-major order."""
 
     def __init__(self, conv: PixelConv):
         inputs, outputs = conv.inputs, conv.outputs

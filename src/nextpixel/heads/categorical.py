@@ -51,8 +51,12 @@ class AutoregressiveCategorical(Head):
     def sizes(self) -> tuple[int, ...]:
         return (self.features,)
 
+    def tables(self, channel: int) -> list[nn.Module]:
+        """The embeddings through which a channel sees the earlier ones."""
+        return list(self.earlier[channel].children())
+
     def _channel_logits(self, features: Tensor, channel: int, earlier: list[Tensor]) -> Tensor:
-        for table, value in zip(self.earlier[channel], earlier, strict=True):
+        for table, value in zip(self.tables(channel), earlier, strict=True):
             features = features + table(value)
         return self.logits[channel](torch.relu(features))
 

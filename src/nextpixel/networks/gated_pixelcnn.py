@@ -1,4 +1,4 @@
-"""Gated PixelCNN (van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", section 2, figure 2).
+"""Gated PixelCNN (van den Oord et al. 2016b, "Conditional Image Generation with PixelCNN Decoders", section 2, fig. 2).
 
 Two stacks instead of one: the vertical stack sees all rows above, the horizontal stack what lies to the left; together
 they have no blind spot. The vertical stack is shifted down once, in front of its first layer, and feeds the horizontal
@@ -13,6 +13,7 @@ Multiscale Autoregressive Density Estimation").
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +48,10 @@ class GatedPixelCNN(Network):
         dropout: float = 0.0
         """dropped share of the features between the gate and the residual, in training"""
 
+    layers: Any  # of _Layer; a ModuleList does not say of what
+
     def __init__(self, config: Config, inputs: Layout, outputs: Layout, condition: int | None = None):
-        super().__init__(inputs, outputs, condition)
-        self.config = config
+        super().__init__(config, inputs, outputs, condition)
         groups, features = inputs.groups, config.features
         hidden = Layout.of(features, groups)
         self.shift = ShiftDown()

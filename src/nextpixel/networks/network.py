@@ -96,9 +96,9 @@ class Network(nn.Module):
     class Config:
         pass
 
-    def __init__(self, inputs: Layout, outputs: Layout, condition: int | None = None):
+    def __init__(self, config: Any, inputs: Layout, outputs: Layout, condition: int | None = None):
         super().__init__()
-        self.inputs, self.outputs, self.condition = inputs, outputs, condition
+        self.config, self.inputs, self.outputs, self.condition = config, inputs, outputs, condition
 
     def rows(self, x: Tensor | None, condition: Tensor | None, run: Run) -> list[Tensor]:
         """Row work: what depends on finished rows only. Whole [N, H, W, ·], Cursor [N, 1, W, ·], once a row.

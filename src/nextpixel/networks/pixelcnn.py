@@ -11,6 +11,7 @@ has none.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,10 @@ class PixelCNN(Network):
         dropout: float = 0.0
         """dropped share of the features inside each block, in training"""
 
+    blocks: Any  # of _Block; a ModuleList does not say of what
+
     def __init__(self, config: Config, inputs: Layout, outputs: Layout, condition: int | None = None):
-        super().__init__(inputs, outputs, condition)
-        self.config = config
+        super().__init__(config, inputs, outputs, condition)
         half = config.first_kernel // 2
         hidden, wide = (Layout.of(width, inputs.groups) for width in (config.features, 2 * config.features))
         out = Layout.of(config.out_features or 2 * config.features, inputs.groups)

@@ -26,19 +26,19 @@ class Batches:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.split), generator=self._generator(0))
-        while self.position < len(self):
-            at = self.position
+        epoch, first = self.epoch, self.position
+        order = torch.randperm(len(self.split), generator=self._generator(epoch, 0))
+        for at in range(first, len(self)):
             indices = order[at * self.batch_size : (at + 1) * self.batch_size]
-            images = self.split.draw(indices, self._generator(at + 1))
+            images = self.split.draw(indices, self._generator(epoch, at + 1))
             labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices]
-            self.position += 1
+            # Before the batch is handed out: nobody may come back after the last one.
+            self.epoch, self.position = (epoch + 1, 0) if at + 1 == len(self) else (epoch, at + 1)
             yield images, labels
-        self.epoch, self.position = self.epoch + 1, 0
 
-    def _generator(self, draw: int) -> torch.Generator:
+    def _generator(self, epoch: int, draw: int) -> torch.Generator:
         # Distinct seeds for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches.
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) * 2**24 + draw)
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 2**24 + draw)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}

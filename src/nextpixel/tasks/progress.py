@@ -27,13 +27,20 @@ class Steps:
         self.began = self.spoke = time.monotonic()
         if self.live:
             columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-            columns += [TextColumn("{task.fields[figure]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+            columns += [
+                TextColumn("{task.fields[figure]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            ]
             self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
             self.bar.start()
             self.task = self.bar.add_task(self.what, total=self.total, completed=self.done, figure="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.stop()
 

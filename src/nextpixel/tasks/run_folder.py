@@ -1,11 +1,11 @@
 """The folder a training run leaves: what was asked, checkpoints, the curve, pictures, and the model itself.
 
-    config.yaml        the command's data, model and training options, versions
-    checkpoints/       last.ckpt: everything needed to go on
-    model/             the saved model (averaged weights) with the best validation figure so far
-    metrics.jsonl      one line a logged step
-    samples/           picture grids made on the way
-    events.out.*       TensorBoard
+config.yaml        the command's data, model and training options, versions
+checkpoints/       last.ckpt: everything needed to go on
+model/             the saved model (averaged weights) with the best validation figure so far
+metrics.jsonl      one line a logged step
+samples/           picture grids made on the way
+events.out.*       TensorBoard
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class RunFolder:
             folder = cls(wanted)
             if folder.config.exists() or folder.last.exists():
                 raise UserError(
-                    f"{wanted} already holds a run: go on with it (nextpixel train --resume {wanted}) or name another folder."
+                    f"{wanted} already holds a run: go on with it (nextpixel train --resume {wanted}), "
+                    "or name another folder."
                 )
             return folder
         number, path = 1, Path("runs") / default
@@ -62,7 +63,7 @@ class RunFolder:
                 "python": platform.python_version(),
                 "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             }
-            self.config.write_text(yaml.safe_dump({**about, **config}, sort_keys=False))
+            self.config.write_text(yaml.safe_dump({**about, **config}, sort_keys=False, width=1000))
         except OSError as error:
             raise UserError(f"The run folder {self.path} cannot be written ({error.strerror or error}).") from error
 

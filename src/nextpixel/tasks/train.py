@@ -43,7 +43,7 @@ class TrainOptions:
     valid_images: int = 2000
     """validation images looked at after each epoch, evenly spaced; 0 means all"""
     sample_every: int = 0
-    """epochs between sample grids; 0 means at the end only"""
+    """epochs between sample grids; 0 means none"""
     checkpoint_minutes: float = 5.0
     """minutes between checkpoints, beside the one at the end of every epoch"""
     max_minutes: float = 0.0
@@ -65,7 +65,7 @@ class TrainOptions:
             raise UserError(f"ema must be at least 0 and below 1, not {self.ema}.")
 
 
-class Interrupted(UserError):
+class Interrupted(UserError):  # noqa: N818 - it is no error
     """Training was stopped by the user; everything needed to go on was saved."""
 
 
@@ -80,7 +80,8 @@ def train(
     progress: bool = True,
     **overrides: Any,
 ) -> ImageModel:
-    """Train `model` on data.train, watching data.valid; returns it in eval mode with its averaged weights.
+    """Train `model` on data.train, watching data.valid; returns it in eval mode, with the averaged weights that were
+    best on the validation images.
 
     options or overrides: fields of TrainOptions, such as epochs=10. run: the run folder (default: a new one under
     runs/). resume: go on from the run folder's last checkpoint. describe: what else to write into its config.yaml.

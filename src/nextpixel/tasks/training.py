@@ -18,8 +18,9 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel, condition_of
-from nextpixel.images import Dataset
+from nextpixel.images import Dataset, names
 from nextpixel.images.pictures import grid
+from nextpixel.saving import load
 from nextpixel.tasks.batches import Batches, InOrder, spaced
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
@@ -46,14 +47,14 @@ class TrainingModule(pl.LightningModule):
         self.last_loss = loss.detach()
         return loss
 
-    def on_train_batch_end(self, *args: Any) -> None:
-        if self.averaged is not None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:  # here, so that a checkpoint at the end of the step has it
             # Early steps count more, or the average would remember the random initial weights for 1/(1-decay) steps.
             decay = min(self.options.ema, (1 + self.global_step) / (10 + self.global_step))
             with torch.no_grad():
-                new = [p for p in self.model.parameters() if p.requires_grad]
-                old = [a for a, p in zip(self.averaged.parameters(), self.model.parameters(), strict=True) if p.requires_grad]
-                torch._foreach_lerp_(old, new, 1 - decay)
+                averaged: list[Tensor] = list(self.averaged.parameters())
+                torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1 - decay)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         bits = self._bits_per_dim(self.evaluated.eval(), batch)
@@ -96,7 +97,11 @@ class Keeper(pl.Callback):
 
     def __init__(self, folder: RunFolder, data: Dataset, options: TrainOptions, progress: TrainProgress):
         self.folder, self.data, self.options, self.progress = folder, data, options, progress
+        recorded = folder.read_config()["data"]
+        # A card may be published: it names a data set, never a path on this machine.
+        self.data_options = recorded if recorded.get("source") in names() else None
         self.best = math.inf
+        self.random: Tensor | None = None  # the generator's state in the checkpoint that we go on from
         self.stop: str | None = None
         self.started = self.saved = time.monotonic()
 
@@ -107,7 +112,7 @@ class Keeper(pl.Callback):
             if not math.isfinite(bits):
                 raise UserError(f"The loss became {bits} at step {step}: try a lower learning rate (--learning-rate).")
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.folder.log({"step": step, "epoch": trainer.current_epoch, "train": bits, "rate": rate})
+            self.folder.log({"step": step, "epoch": trainer.current_epoch + 1, "train": bits, "rate": rate})
             module.logger.experiment.add_scalar("bits per dim/train", bits, step)
             module.logger.experiment.add_scalar("learning rate", rate, step)
         self.progress.step(step, module.last_loss)
@@ -118,7 +123,8 @@ class Keeper(pl.Callback):
             self.save(trainer)
         if self.stop:
             raise Interrupted(
-                f"Training was stopped {self.stop}; nothing is lost: go on with nextpixel train --resume {self.folder.path}"
+                f"Training was stopped {self.stop}; nothing is lost: "
+                f"go on with nextpixel train --resume {self.folder.path}"
             )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
@@ -132,9 +138,17 @@ class Keeper(pl.Callback):
             self.best = bits
             model: ImageModel = module.evaluated
             model.card = {
-                "data": self.data.describe()["name"],
+                "data": self.data.name,
+                "data_options": self.data_options,
                 "protocol": self.data.protocol,
-                "training": {"epochs": epoch, "steps": step, "valid_bits_per_dim": bits, "averaged": bool(self.options.ema)},
+                "training": {
+                    "epochs": epoch,
+                    "of_epochs": self.options.epochs,
+                    "steps": step,
+                    "valid_bits_per_dim": bits,
+                    "averaged": bool(self.options.ema),
+                    "seed": self.options.seed,
+                },
             }
             model.save_pretrained(self.folder.model)
         if self.options.sample_every and epoch % self.options.sample_every == 0:
@@ -142,7 +156,9 @@ class Keeper(pl.Callback):
             picture = grid(pictures, self.data.levels)
             picture.save(self.folder.samples / f"epoch-{epoch:04d}.png")
             pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
-            module.logger.experiment.add_image("samples", pixels.view(picture.height, picture.width, 3), step, dataformats="HWC")
+            module.logger.experiment.add_image(
+                "samples", pixels.view(picture.height, picture.width, 3), step, dataformats="HWC"
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.save(trainer)
@@ -151,7 +167,7 @@ class Keeper(pl.Callback):
         """Write aside, then rename: a full disk or a power cut leaves the previous checkpoint whole."""
         aside = self.folder.last.with_suffix(".tmp")
         try:
-            trainer.save_checkpoint(aside)
+            trainer.save_checkpoint(aside, weights_only=False)  # False: with everything to go on
             os.replace(aside, self.folder.last)
         except (OSError, RuntimeError) as error:
             aside.unlink(missing_ok=True)
@@ -162,10 +178,14 @@ class Keeper(pl.Callback):
         self.saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "random": torch.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
+        self.best, self.random = state["best"], state["random"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        if self.random is not None:
+            torch.set_rng_state(self.random)
 
 
 def fit(
@@ -209,9 +229,8 @@ def fit(
         finally:
             signal.signal(signal.SIGINT, previous)
             signal.signal(signal.SIGTERM, terminated)
-    with torch.no_grad():
-        model.load_state_dict(module.evaluated.state_dict())
-    model.card = getattr(module.evaluated, "card", {})
+    best: ImageModel = load(folder.path)
+    model.load_state_dict(best.state_dict())
+    model.card = best.card
+    model.run_folder = folder.path
     return model.to("cpu").eval().requires_grad_(True)
-
-

@@ -1,0 +1,5 @@
+"""`python -m nextpixel` is the command line."""
+
+from nextpixel.cli import main
+
+main()

@@ -1,0 +1,301 @@
+"""How far a symbol sees, and which channels of its own pixel: measured, against what the network declares."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from nextpixel.causal import Layout
+from nextpixel.checking.causality import influence
+from nextpixel.checking.report import Faults, Finding
+from nextpixel.checking.subject import Size, Symbol, condition_for, images, named, redrawn
+from nextpixel.image_model import ImageModel
+
+INPUTS = 2  # random inputs for each set of random weights
+PATIENCE = 2  # times `seeds` rounds without a new pixel, then what is missing is believed to be missing
+LONG_SIDES = (5, 9, 17, 33)
+OWN_PIXELS_AT_MOST = 64 * 64  # in larger images it takes long to work out the declared field
+
+
+@dataclasses.dataclass
+class _Look:
+    """One canvas and the pixels examined there."""
+
+    size: Size
+    pixels: list[tuple[int, int]]
+    declared: dict[tuple[int, int], Tensor] = dataclasses.field(default_factory=dict)
+    seen: Tensor | None = None  # bool [pixels * C, H, W, groups], the union so far
+
+
+def receptive_fields(model: ImageModel, size: Size, any_size: bool, seeds: int) -> list[Finding]:
+    """The union over random weights and inputs is the declared field, for each channel and from each channel; at its
+    own pixel a channel sees exactly the earlier ones."""
+    field, order = Faults("receptive field"), Faults("channel order")
+    looks = [_Look(size, _pixels(size))]
+    if any_size:
+        # Long and narrow canvases, beyond the declared reach: on the small one, a deep network sees everything.
+        tall, wide = _long_side(model, tall=True), _long_side(model, tall=False)
+        looks += [_Look((tall, 3), [(tall - 1, 1)]), _Look((3, wide), [(2, wide // 2)])]
+    for look in looks:
+        look.declared = {pixel: model.network.receptive_field(*look.size, *pixel) for pixel in look.pixels}
+    rounds = _measure(model, looks, seeds)
+    for look in looks:
+        for t, symbol in enumerate(_wanted(model, look)):
+            assert look.seen is not None
+            _compare(model, look, symbol, look.seen[t], field, order)
+    findings = field.findings(
+        f"as declared {_reach(model, looks)}, over {rounds} random weights and {INPUTS * rounds} inputs"
+    )
+    findings += _full_context(model, looks[0])
+    if model.channels_by == "network":
+        findings += order.findings("by the network: each channel depends on exactly the earlier ones of its pixel")
+    return findings
+
+
+def _pixels(size: Size) -> list[tuple[int, int]]:
+    """The middle, the edges, the corners where something can be seen."""
+    (height, width), middle = size, (size[0] // 2, size[1] // 2)
+    wanted = [
+        middle,
+        (middle[0], 0),
+        (middle[0], width - 1),
+        (height - 1, middle[1]),
+        (height - 1, width - 1),
+        (0, width - 1),
+    ]
+    return list(dict.fromkeys(wanted))
+
+
+def _long_side(model: ImageModel, tall: bool) -> int:
+    """Long enough that the declared field ends inside the canvas; a moderate one if it never ends."""
+    for side in LONG_SIDES:
+        if tall:
+            inside = not model.network.receptive_field(side, 3, side - 1, 1)[0].any()
+        else:
+            field = model.network.receptive_field(3, side, 2, side // 2)
+            inside = not field[:, 0].any() and not field[:, -1].any()
+        if inside:
+            return side
+    return LONG_SIDES[1]
+
+
+def _wanted(model: ImageModel, look: _Look) -> list[Symbol]:
+    return [(i, j, c) for i, j in look.pixels for c in range(model.shape[0])]
+
+
+def _measure(model: ImageModel, looks: list[_Look], seeds: int) -> int:
+    """Fill in `seen`. Goes on beyond `seeds` rounds while pixels are missing and new ones still turn up (small networks
+    of ReLUs are dead at random); returns the rounds."""
+    idle = rounds = 0
+    while rounds < seeds or (not all(_complete(model, look) for look in looks) and idle < PATIENCE * seeds):
+        weights = redrawn(model, 1000 + rounds, looks[0].size)
+        generator = torch.Generator().manual_seed(rounds)
+        new = False
+        for look in looks:
+            wanted = _wanted(model, look)
+            for _ in range(INPUTS):
+                x = images(weights, len(wanted), look.size, generator)
+                condition = condition_for(weights, len(wanted), look.size, generator)
+                seen = influence(weights, x, condition, wanted, generator)
+                new = new or look.seen is None or bool((seen & ~look.seen).any())
+                look.seen = seen if look.seen is None else look.seen | seen
+        idle = 0 if new else idle + 1
+        rounds += 1
+    return rounds
+
+
+def _own_channels(model: ImageModel, channel: int, groups: int) -> Tensor:
+    """Which groups of its own pixel a channel may and must see, bool [groups]."""
+    return torch.arange(groups) < (channel if model.channels_by == "network" else 0)
+
+
+def _complete(model: ImageModel, look: _Look) -> bool:
+    if look.seen is None:
+        return False
+    for (i, j, c), seen in zip(_wanted(model, look), look.seen, strict=True):
+        if (look.declared[i, j][..., None] & ~seen).any() or (
+            _own_channels(model, c, seen.shape[-1]) & ~seen[i, j]
+        ).any():
+            return False
+    return True
+
+
+def _compare(model: ImageModel, look: _Look, symbol: Symbol, seen: Tensor, field: Faults, order: Faults) -> None:
+    i, j, c = symbol
+    (height, width), channels = look.size, model.shape[0]
+    who = f"{named(symbol, channels)} of {height}x{width}"
+    past = (torch.arange(height * width) < i * width + j).view(height, width)
+    declared = look.declared[i, j]
+    for group in range(seen.shape[-1]):
+        source = f"channel {group} of " if seen.shape[-1] > 1 else ""
+        missing, more = declared & past & ~seen[..., group], seen[..., group] & past & ~declared
+        if missing.any():
+            hole = missing & _within(seen[..., group], i, j)
+            a, b = torch.nonzero(hole if hole.any() else missing)[0].tolist()
+            fault = "blind spot" if hole.any() else "too little context"
+            field.add(fault, f"{who} never sees {source}row {a}, column {b}: {int(missing.sum())} pixels missing")
+        if more.any():
+            a, b = torch.nonzero(more)[0].tolist()
+            field.add("too much context", f"{who} sees {source}row {a}, column {b}, which is not declared")
+    if (declared & ~past).any():
+        field.add("future leak", f"the field declared for {who} holds the pixel itself or later ones")
+    if model.channels_by == "network":
+        for group in torch.nonzero(_own_channels(model, c, seen.shape[-1]) & ~seen[i, j]).flatten().tolist():
+            order.add("channel order lost", f"channel {c} does not depend on channel {group} of its pixel ({who})")
+        for group in torch.nonzero(seen[i, j]).flatten().tolist():
+            if group >= c:
+                fault = "sees itself" if group == c else "channel leak"
+                order.add(fault, f"channel {c} depends on channel {group} of its own pixel ({who})")
+
+
+def _within(seen: Tensor, row: int, column: int) -> Tensor:
+    """Pixels that have seen ones beyond them: further up, further left, or further right. bool [H, W]"""
+    up = seen.int().cumsum(0) > 0
+    left = seen.int().cumsum(1) > 0
+    right = seen.flip(1).int().cumsum(1).flip(1) > 0
+    columns = torch.arange(seen.shape[1])[None, :]
+    return up | (left & (columns < column)) | (right & (columns > column))
+
+
+def _reach(model: ImageModel, looks: list[_Look]) -> str:
+    """The canvases looked at, and what is declared for the middle of the model's own images."""
+    where = " and ".join(f"{look.size[0]}x{look.size[1]}" for look in looks)
+    height, width = model.shape[1:]
+    if height * width > OWN_PIXELS_AT_MOST:
+        return f"on {where}"
+    row, column = height // 2, width // 2
+    count = int(model.network.receptive_field(height, width, row, column).sum())
+    return f"on {where} ({count} of the {row * width + column} earlier pixels in the middle of {height}x{width})"
+
+
+def _full_context(model: ImageModel, look: _Look) -> list[Finding]:
+    """A family that promises the full context must keep the promise where it is deep enough to reach the edges."""
+    if not model.network.family.full_context:
+        return []
+    height, width = look.size
+    row, column = height - 1, width // 2
+    past = (torch.arange(height * width) < row * width + column).view(height, width)
+    declared = look.declared[row, column]
+    faults = Faults("full context")
+    spans = bool(declared[0].any() and declared[:, -1].any() and (column == 0 or declared[row, 0]))
+    count, total = int((declared & past).sum()), int(past.sum())
+    if spans and count < total:
+        faults.add(
+            "blind spot", f"the network reaches all edges of {height}x{width}, yet sees {count} of {total} pixels"
+        )
+    if spans:
+        return faults.findings(f"all {total} earlier pixels at row {row}, column {column} of {height}x{width}")
+    return faults.findings(
+        f"promised for deeper networks; this one reaches {count} of {total} pixels of {height}x{width}"
+    )
+
+
+def masked_layers(models: list[ImageModel], size: Size) -> list[Finding]:
+    """In every channel-masked layer but those that read the unmasked input, a group sees itself and the earlier ones.
+
+    A second mask A behind a residual or skip connection takes away connections without a trace in the whole network's
+    Jacobian; only the layer itself shows it.
+    """
+    faults = Faults("mask layers")
+    seen: dict[str, Tensor] = {}
+    after_mask: dict[str, Tensor] = {}
+    layouts: dict[str, tuple[Layout, Layout]] = {}
+    for seed, model in enumerate(models):
+        generator = torch.Generator().manual_seed(700 + seed)
+        for name, raw, layer, pair in _layer_jacobians(model, size, generator):
+            seen[name] = seen.get(name, torch.zeros_like(layer)) | layer
+            after_mask[name] = after_mask.get(name, torch.ones_like(raw)) & ~raw
+            layouts[name] = pair
+    for name, sees in seen.items():
+        inputs, outputs = layouts[name]
+        for to in range(outputs.groups):
+            if not after_mask[name][min(to, inputs.groups - 1)] or not outputs.sizes[to]:
+                continue
+            for source in range(inputs.groups):
+                if not inputs.sizes[source] or bool(sees[to, source]) == (source <= to):
+                    continue
+                if source == to:
+                    faults.add(
+                        "mask A twice",
+                        f"layer {name}: group {to} does not see itself, though its input is masked already",
+                    )
+                elif source < to:
+                    faults.add("channel order lost", f"layer {name}: group {to} does not see group {source}")
+                else:
+                    faults.add("channel leak", f"layer {name}: group {to} sees group {source}")
+    return faults.findings(
+        f"{len(seen)} layers with channel groups, each seen on its own"
+        if seen
+        else "no layer declares channel groups: only the whole network was looked at"
+    )
+
+
+def _layer_jacobians(
+    model: ImageModel, size: Size, generator: torch.Generator
+) -> list[tuple[str, Tensor, Tensor, tuple[Layout, Layout]]]:
+    """Of every layer with channel groups: its name; whether group g of its input still depends on channel g of its own
+    pixel, bool [groups in]; which input groups each output group sees there, bool [groups out, groups in]."""
+    layers = {
+        name: (module, module.inputs, module.outputs)
+        for name, module in model.network.named_modules()
+        if isinstance(getattr(module, "inputs", None), Layout) and isinstance(getattr(module, "outputs", None), Layout)
+        if module is not model.network and isinstance(module.inputs, Layout) and module.inputs.groups > 1
+    }
+    row, column = size[0] // 2, size[1] // 2
+    calls: dict[str, tuple[int, list[object], dict[str, object]]] = {}
+    handles = []
+    for name, (module, inputs, _) in layers.items():
+
+        def keep(
+            module: object,
+            args: tuple[object, ...],
+            kwargs: dict[str, object],
+            name: str = name,
+            width: int = inputs.width,
+        ) -> None:
+            for index, value in enumerate(args):
+                if isinstance(value, Tensor) and value.dim() == 4 and value.shape[-1] == width:
+                    calls.setdefault(name, (index, list(args), kwargs))
+                    break
+
+        handles.append(module.register_forward_pre_hook(keep, with_kwargs=True))
+    found = []
+    with torch.enable_grad():
+        x = images(model, 1, size, generator)
+        leaf = model.embedding(x, model.like()).detach().requires_grad_()
+        condition = condition_for(model, 1, size, generator)
+        try:
+            model.network(leaf.clone(), model.embed_condition(condition, 1, size))
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, (index, args, kwargs) in calls.items():
+            module, inputs, outputs = layers[name]
+            value = args[index]
+            assert isinstance(value, Tensor)
+            raw = torch.zeros(inputs.groups, dtype=torch.bool)
+            for group in range(min(inputs.groups, model.embedding.layout.groups)):
+                own = model.embedding.layout.members(group)
+                gradient = _derivative(value[0, row, column, inputs.members(group)], leaf, generator)
+                raw[group] = bool((gradient[0, row, column, own] != 0).any())
+            alone = value.detach().clone().requires_grad_()
+            output = module(*args[:index], alone, *args[index + 1 :], **kwargs)
+            sees = torch.zeros(outputs.groups, inputs.groups, dtype=torch.bool)
+            for to in range(outputs.groups):
+                gradient = _derivative(output[0, row, column, outputs.members(to)], alone, generator)[0, row, column]
+                for source in range(inputs.groups):
+                    sees[to, source] = bool((gradient[inputs.members(source)] != 0).any())
+            found.append((name, raw, sees, (inputs, outputs)))
+    return found
+
+
+def _derivative(values: Tensor, by: Tensor, generator: torch.Generator) -> Tensor:
+    """Gradient of a random combination of the values; zero if they do not depend on it at all."""
+    direction = torch.randn(values.shape, generator=generator, dtype=torch.float64).to(values)
+    combined = (values * direction).sum()
+    if not combined.requires_grad:
+        return torch.zeros_like(by)
+    (gradient,) = torch.autograd.grad(combined, by, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(by) if gradient is None else gradient

@@ -1,0 +1,143 @@
+"""The models, images and conditions that checks work on: private float64 copies, on the CPU, on a small canvas."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nextpixel.errors import UserError
+from nextpixel.image_model import ImageModel
+
+Size = tuple[int, int]
+Symbol = tuple[int, int, int]  # row, column, channel
+Condition = dict[str, Tensor] | None
+
+CANVAS: Size = (5, 7)
+PIXELS_AT_ONCE = 2048  # positions of all pictures of one pass: bounds the memory
+SYMBOLS_AT_MOST = 210  # changed one by one; more than a small canvas has
+SPREAD = (4.0, 40.0)  # wanted range between the largest and the smallest log-probability, nats
+
+
+def private_copy(model: ImageModel, dtype: torch.dtype = torch.float64) -> ImageModel:
+    """A copy in eval mode that shares nothing with the model; its weights need no gradient."""
+    return copy.deepcopy(model).to("cpu", dtype).eval().requires_grad_(False)
+
+
+def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
+    """A copy with new random weights under which an error shows.
+
+    Fresh networks give nearly uniform pmfs, in which a wrong dependence is lost in rounding; weights that are too large
+    saturate the gates. So weights are drawn with variance 1/fan-in, and their scale is moved until the log-probabilities
+    spread over some nats. Every other seed has positive biases: small networks of ReLUs are then not mostly dead.
+    """
+    other = private_copy(model)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = []
+    for parameter in other.parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        if parameter.dim() > 1:
+            drawn.append(noise / math.sqrt(max(parameter[0].numel(), 1)))
+        else:
+            drawn.append(0.5 * noise + seed % 2)
+    x = images(other, 2, size, generator)
+    condition = condition_for(other, 2, size, generator)
+    gain = 1.0
+    for _ in range(12):
+        for parameter, values in zip(other.parameters(), drawn, strict=True):
+            parameter.copy_(values * (gain if parameter.dim() > 1 else 1.0))
+        with torch.no_grad():
+            log_pmf = other.log_pmf(x, condition)
+        spread = float(log_pmf.max() - log_pmf.min())
+        if SPREAD[0] <= spread <= SPREAD[1]:
+            break
+        gain *= 1.3 if spread < SPREAD[0] else 0.7
+    return other
+
+
+def images(model: ImageModel, n: int, size: Size, generator: torch.Generator) -> Tensor:
+    """Random images, [n, C, H, W]."""
+    return torch.randint(model.levels, (n, model.shape[0], *size), generator=generator)
+
+
+def condition_for(model: ImageModel, n: int, size: Size, generator: torch.Generator) -> Condition:
+    """A random condition of n pictures, by kind; None for a model without condition."""
+    wanted = model.condition
+    if wanted is None:
+        return None
+    parts: dict[str, Tensor] = {}
+    if wanted.classes is not None:
+        parts["class"] = torch.randint(wanted.classes, (n,), generator=generator)
+    if wanted.vector_width is not None:
+        parts["vector"] = torch.randn(n, wanted.vector_width, generator=generator, dtype=torch.float64)
+    if wanted.map_shape is not None:
+        depth, height, width = wanted.map_shape
+        while True:  # the map must cover a canvas that may be larger than the model's own images
+            parts["map"] = torch.randn(n, depth, height, width, generator=generator, dtype=torch.float64)
+            try:
+                model.embed_condition(parts, n, size)
+                break
+            except UserError:
+                if height > 4 * size[0] and width > 4 * size[1]:
+                    raise
+                height, width = 2 * height, 2 * width
+    return parts
+
+
+def choose(condition: Condition, indices: Any) -> Condition:
+    """The condition of the pictures `indices`."""
+    return None if condition is None else {kind: value[indices] for kind, value in condition.items()}
+
+
+def rows_of(condition: Condition, n: int) -> Condition:
+    """The condition of one picture, [1, ...], for n of them."""
+    return choose(condition, torch.zeros(n, dtype=torch.long))
+
+
+def canvas_for(model: ImageModel, size: Size | None) -> tuple[Size, bool]:
+    """The canvas to work on, and whether the network runs at other sizes than its own."""
+    if size is not None:
+        return size, False
+    try:
+        probe = private_copy(model)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            probe.log_pmf(images(probe, 1, CANVAS, generator), condition_for(probe, 1, CANVAS, generator))
+        return CANVAS, True
+    except Exception:
+        return model.shape[1:], False
+
+
+def symbols(channels: int, size: Size) -> list[Symbol]:
+    """All symbols in order."""
+    return [(i, j, c) for i in range(size[0]) for j in range(size[1]) for c in range(channels)]
+
+
+def sample_of(every: list[Symbol]) -> list[Symbol]:
+    """At most SYMBOLS_AT_MOST of them, evenly spread, the last one included."""
+    if len(every) <= SYMBOLS_AT_MOST:
+        return every
+    step = len(every) / SYMBOLS_AT_MOST
+    return [every[len(every) - 1 - int(k * step)] for k in range(SYMBOLS_AT_MOST)][::-1]
+
+
+def pieces(total: int, size: Size) -> Iterator[slice]:
+    """Slices of `total` pictures, each few enough for one pass."""
+    n = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+    for start in range(0, total, n):
+        yield slice(start, min(start + n, total))
+
+
+def in_order(log_pmf: Tensor) -> Tensor:
+    """[N, C, H, W, ...] → [N, symbols in order, ...]."""
+    return log_pmf.movedim(1, 3).flatten(1, 3)
+
+
+def named(symbol: Symbol, channels: int) -> str:
+    """A symbol in words."""
+    where = f"row {symbol[0]}, column {symbol[1]}"
+    return where if channels == 1 else f"{where}, channel {symbol[2]}"

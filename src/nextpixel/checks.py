@@ -1,0 +1,93 @@
+"""`check`: is a model what it claims to be? For any family, also one of a third party.
+
+A model that peeks at what it predicts trains to wonderful figures and samples noise; one that looks away trains to poor
+ones without a word. Neither shows in the loss curve. `check` looks for both, and for the arithmetic that sampling and
+compressing rest on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from nextpixel.checking import agreement, causality, fields, totals
+from nextpixel.checking.report import Finding, Report
+from nextpixel.checking.subject import canvas_for, private_copy, redrawn
+from nextpixel.image_model import ImageModel
+
+__all__ = ["Finding", "Report", "check"]
+
+
+def check(
+    model: ImageModel,
+    *,
+    seeds: int = 8,
+    size: tuple[int, int] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Look for leaks, blind spots, lost channel order, unnormalised probabilities and a Cursor that differs from Whole.
+
+    Works on float64 copies on the CPU, with the model's own weights and with random ones, on small canvases; the
+    model, its mode and the random state stay as they are. Symbols are taken in raster order, the channels of a pixel in
+    order. What is checked:
+
+    - Whole = Cursor to 1e-10 in float64 and 1e-4 in float32 (nats; relative for log-probabilities beyond 1 nat), also
+      with forks, another batch size, and known first rows.
+    - No pmf moves by a bit when its own or a later symbol is changed, in eval and in train mode; the Jacobian with
+      respect to the embedded input is strictly causal; other pictures of the batch play no part.
+    - The receptive field, a union over at least `seeds` random weights and inputs, is the declared one; each channel
+      sees exactly the earlier ones of its pixel, and every masked layer lets a channel group see itself.
+    - Each pmf and the probabilities of all images of a tiny size sum to 1; log_prob is the sum of the steps.
+
+    seeds: sets of random weights. size: (H, W) of the one canvas to use; by default 5x7 and long narrow ones, or the
+    model's own size for networks that run at no other. progress: called with the name of each check as it begins.
+    """
+    if seeds < 1:
+        raise ValueError("seeds must be at least 1")
+    findings: list[Finding] = []
+
+    def run(name: str, look: Callable[[], list[Finding]]) -> None:
+        if progress is not None:
+            progress(name)
+        try:
+            findings.extend(look())
+        except Exception as error:
+            findings.append(Finding(name, False, f"it raised {type(error).__name__}: {error}", "does not run"))
+
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        canvas, any_size = canvas_for(model, size)
+        try:
+            own = private_copy(model)
+            drawn = [redrawn(model, seed, canvas) for seed in range(min(seeds, 4))]
+        except Exception as error:
+            detail = f"on {canvas[0]}x{canvas[1]} it raised {type(error).__name__}: {error}"
+            return Report([Finding("runs", False, detail, "does not run")], _title(model))
+        some = [own, *drawn[:2]]
+        singles = [private_copy(other, torch.float32) for other in (model, drawn[0])]
+        run("repeatable", lambda: agreement.repeatable(some, canvas))
+        run("Whole = Cursor", lambda: agreement.whole_is_cursor(some, canvas, "Whole = Cursor", 1e-10))
+        run("Whole = Cursor, float32", lambda: _float32(singles, canvas))
+        run("later symbols", lambda: causality.changed_symbols(some, canvas))
+        run("jacobian", lambda: causality.jacobian(some, canvas))
+        run("receptive field", lambda: fields.receptive_fields(model, canvas, any_size, seeds))
+        if model.channels_by == "network":
+            run("mask layers", lambda: fields.masked_layers(drawn, canvas))
+        if model.channels_by == "head" and model.shape[0] > 1:
+            run("channel order", lambda: causality.head_order(drawn, canvas))
+        run("pmf sums", lambda: totals.pmfs(some, canvas))
+        run("log_prob", lambda: totals.log_probs(some, canvas))
+        run("all images", lambda: totals.all_images(model, any_size, canvas))
+        if model.condition is not None:
+            run("condition", lambda: agreement.condition_matters(drawn, canvas))
+    return Report(findings, _title(model))
+
+
+def _float32(models: list[ImageModel], size: tuple[int, int]) -> list[Finding]:
+    return agreement.whole_is_cursor(models, size, "Whole = Cursor, float32", 1e-4, forked=0)
+
+
+def _title(model: ImageModel) -> str:
+    channels, height, width = model.shape
+    head = getattr(model.head, "name", type(model.head).__name__)
+    return f"{model.family}, {channels}x{height}x{width}, {model.levels} levels, head {head}"

@@ -1,0 +1,74 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from nextpixel.errors import UserError
+from nextpixel.image_model import ImageModel
+from nextpixel.images import Dataset, Split
+from nextpixel.saving import load
+from nextpixel.tasks.data import DataOptions, load_data
+from nextpixel.tasks.run_folder import RunFolder
+
+Model = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
+Json = Annotated[Path | None, typer.Option("--json", help="also write the result to this file")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
+Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]
+
+
+def open_model(where: str, device: str = "cpu") -> ImageModel:
+    model: ImageModel = load(where)
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}).") from error
+
+
+def open_data(where: str, model: ImageModel, source: str | None, options: DataOptions) -> Dataset:
+    """The data that was named, or what the model was trained on."""
+    if source is not None:
+        return load_data(source, options)
+    recorded = _recorded(where, model)
+    if recorded is None:
+        raise UserError("Say which data: a name or a path after the model.")
+    return load_data(*recorded_data(recorded, options.data_dir))
+
+
+def recorded_data(recorded: dict[str, Any], data_dir: str) -> tuple[str, DataOptions]:
+    """What describe_data wrote, read again."""
+    if "source" not in recorded:
+        raise UserError("This run was made in Python from data in memory: its data cannot be found by itself.")
+    names = [field.name for field in dataclasses.fields(DataOptions) if field.name in recorded]
+    return str(recorded["source"]), DataOptions(**{name: recorded[name] for name in names}, data_dir=data_dir)
+
+
+def _recorded(where: str, model: ImageModel) -> dict[str, Any] | None:
+    folder = RunFolder(where)
+    recorded = folder.read_config()["data"] if folder.config.is_file() else model.card.get("data_options")
+    return recorded if isinstance(recorded, dict) and "source" in recorded else None
+
+
+def split_of(data: Dataset, name: str) -> Split:
+    if name not in ("train", "valid", "test"):
+        raise UserError(f"The split must be train, valid or test, not {name!r}.")
+    chosen: Split = getattr(data, name)
+    return chosen
+
+
+def class_condition(model: ImageModel, text: str, n: int) -> Any:
+    """--class as a condition of n pictures."""
+    if not text:
+        return None
+    if model.classes is None:
+        raise UserError("This model is not class-conditional: leave --class out.")
+    if text == "each":
+        return torch.arange(n) % model.classes
+    if not text.isdigit() or int(text) >= model.classes:
+        raise UserError(f"--class must be 0..{model.classes - 1} or 'each', not {text!r}.")
+    return int(text)

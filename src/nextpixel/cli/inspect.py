@@ -1,0 +1,138 @@
+"""Commands that look into things: check, info, families, config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import yaml
+
+from nextpixel.cli import make
+from nextpixel.cli.arguments import Json, Model, open_model
+from nextpixel.cli.options import field_help
+from nextpixel.cli.output import console, table, write_json
+from nextpixel.errors import UserError
+from nextpixel.heads import heads
+from nextpixel.image_model import build
+from nextpixel.networks import families as known_families
+from nextpixel.tasks.data import DataOptions
+from nextpixel.tasks.run_folder import RunFolder
+from nextpixel.tasks.train import TrainOptions
+
+config_app = typer.Typer(help="Show a run's options, or start a file of them.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: nextpixel check nextpixel-demo/run")(check)
+    app.command(epilog="Example: nextpixel info nextpixel-demo/run")(info)
+    app.command(epilog="Example: nextpixel families --verbose")(families)
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="run folder, saved model, hub id, or the name of a family")],
+    channels: Annotated[int, typer.Option(min=1, help="channels, when a family is checked")] = 1,
+    levels: Annotated[int, typer.Option(min=2, help="levels, when a family is checked")] = 2,
+    json_file: Json = None,
+) -> None:
+    """Prove that a model is causal, sees what it should, keeps the channel order, is normalised, steps exactly."""
+    from nextpixel.checks import check as run_check
+
+    if model in known_families():
+        torch.manual_seed(0)
+        small: dict[str, Any] = {name: 2 for name in ("layers", "blocks") if name in known_families()[model].options}
+        opened = build(model, shape=(channels, 9, 7), levels=levels, features=8, **small)
+    else:
+        opened = open_model(model)
+    report = run_check(opened)
+    rows = [("pass" if f.passed else "FAIL", f.name, f.detail) for f in report.findings]
+    table(
+        f"{opened.family}: {'all checks passed' if report.passed else 'faulty'}", rows, ("", "check", "what was seen")
+    )
+    write_json(json_file, report.to_dict())
+    if not report.passed:
+        faults = ", ".join(sorted(report.faults))
+        raise UserError(f"This model is faulty ({faults}): its likelihoods and samples cannot be trusted.")
+
+
+def info(model: Model, json_file: Json = None) -> None:
+    """What a saved model is: family, sizes, what it was trained on, its figures."""
+    opened = open_model(model)
+    channels, height, width = opened.shape
+    facts: dict[str, Any] = {
+        "family": opened.family,
+        "head": opened.head.name,
+        "images": f"{channels} x {height} x {width}, {opened.levels} levels",
+        "classes": opened.classes or "not class-conditional",
+        "channels ordered by": opened.channels_by,
+        "parameters": f"{opened.parameter_count:,}",
+        **{f"option {key}": value for key, value in vars(opened.network.config).items()},
+        **_flat(opened.card),
+    }
+    table(str(model), list(facts.items()))
+    write_json(json_file, {key: str(value) for key, value in facts.items()})
+
+
+def families(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="with the options of every family")] = False,
+    json_file: Json = None,
+) -> None:
+    """The model families and heads, and what each can do."""
+    declared = known_families()
+    rows = [
+        (
+            f.name,
+            f.summary,
+            "network" if f.channel_masks else "head",
+            ", ".join(f.conditions) or "none",
+            "full" if f.full_context else "partial",
+        )
+        for f in declared.values()
+    ]
+    table("Families", rows, ("family", "what", "channels ordered by", "conditions", "context"))
+    table("Heads", [(name, head.summary) for name, head in heads().items()], ("head", "what"))
+    if verbose:
+        for entry in declared.values():
+            texts = field_help(entry.network.Config)
+            options = [(name, value, texts.get(name, "")) for name, value in entry.options.items()]
+            table(f"Options of {entry.name} (--option name=value)", options, ("option", "default", "what"))
+    write_json(
+        json_file,
+        {
+            f.name: {"summary": f.summary, "conditions": f.conditions, "options": f.options, "freezable": f.freezable}
+            for f in declared.values()
+        },
+    )
+
+
+@config_app.command(epilog="Example: nextpixel config show nextpixel-demo/run")
+def show(run: Annotated[Path, typer.Argument(help="run folder", show_default=False)]) -> None:
+    """Print the options with which a run was made."""
+    console().print(yaml.safe_dump(RunFolder(run).read_config(), sort_keys=False, width=1000), markup=False, highlight=False)
+
+
+@config_app.command(epilog="Example: nextpixel config init train.yaml, then nextpixel train mnist --config train.yaml")
+def init(path: Annotated[Path, typer.Argument(help="file to write", show_default=False)]) -> None:
+    """Write a file with every option of `train` at its default, ready to be edited."""
+    if path.exists():
+        raise UserError(f"{path} exists already: name another file.")
+    lines = ["# Options of `nextpixel train DATA --config FILE`; flags on the command line win."]
+    for kind in (make.ModelOptions, TrainOptions, DataOptions):
+        defaults, texts = kind(), field_help(kind)
+        lines.append("")
+        for name, text in texts.items():
+            value = yaml.safe_dump({name: getattr(defaults, name)}, default_flow_style=True).strip()[1:-1]
+            lines.append(f"{value}  # {text}")
+    path.write_text("\n".join(lines) + "\n")
+    console().print(f"Edit {path}, then: nextpixel train DATA --config {path}")
+
+
+def _flat(card: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in card.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key} ".replace("_", " "))
+        else:
+            flat[f"{prefix}{key}".replace("_", " ")] = value
+    return flat

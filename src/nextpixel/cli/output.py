@@ -1,0 +1,47 @@
+"""Results on standard output: tables for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from nextpixel.errors import UserError
+
+
+def console() -> Console:
+    # Not a terminal: wide enough that nothing is folded or cut.
+    probe = Console()
+    return probe if probe.is_terminal else Console(width=160)
+
+
+def table(title: str, rows: list[tuple[Any, ...]], columns: tuple[str, ...] = ("", "")) -> None:
+    shown = Table(title=title, title_justify="left", show_header=any(columns))
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="left" if index == 0 or not _numbers(rows, index) else "right")
+    for row in rows:
+        shown.add_row(*[str(cell) for cell in row])
+    console().print(shown)
+
+
+def write_json(path: Path | None, values: dict[str, Any]) -> None:
+    """Write aside and rename, so that a full disk leaves no half file."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".tmp") as file:
+            json.dump(values, file, indent=2)
+            file.write("\n")
+        os.replace(file.name, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+def _numbers(rows: list[tuple[Any, ...]], index: int) -> bool:
+    return all(str(row[index])[:1].isdigit() for row in rows)

@@ -1,0 +1,143 @@
+"""Commands that use a trained model: evaluate, sample, complete, push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nextpixel import figures
+from nextpixel.cli.arguments import Class, Device, Json, Model, class_condition, open_data, open_model, split_of
+from nextpixel.cli.options import flags_of
+from nextpixel.cli.output import console, table, write_json
+from nextpixel.errors import UserError
+from nextpixel.tasks import complete as completing
+from nextpixel.tasks import evaluate as evaluating
+from nextpixel.tasks import sample as sampling
+from nextpixel.tasks.batches import spaced
+from nextpixel.tasks.data import DataOptions
+from nextpixel.tasks.export import save_pictures
+
+Data = Annotated[
+    str | None, typer.Argument(help="name or path; default: what the model was trained on", show_default=False)
+]
+WhichSplit = Annotated[str, typer.Option(help="train, valid or test")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: nextpixel evaluate runs/gated_pixelcnn-mnist --json card.json")(evaluate)
+    app.command(epilog="Example: nextpixel sample nextpixel-demo/run -n 100 --class each --out samples.png")(sample)
+    app.command(epilog="Example: nextpixel complete nextpixel-demo/run --rows 4 --fills 3 --out completions.png")(
+        complete
+    )
+    app.command(epilog="Example: nextpixel push nextpixel-demo/run my-name/my-model")(push)
+
+
+@flags_of(options=evaluating.EvaluateOptions, images=DataOptions)
+def evaluate(
+    model: Model,
+    data: Data = None,
+    split: WhichSplit = "test",
+    device: Device = "cpu",
+    json_file: Json = None,
+    *,
+    options: evaluating.EvaluateOptions,
+    images: DataOptions,
+) -> None:
+    """Exact likelihood of a split: nats per image and bits/dim, with standard errors."""
+    opened = open_model(model, device)
+    chosen = split_of(open_data(model, opened, data, images), split)
+    result = evaluating.evaluate(opened, chosen, options, progress=True)
+    rows = [
+        ("bits/dim", f"{result.bits_per_dim:.4f} ± {result.stderr:.4f}"),
+        ("nats per image", f"{result.nats:.3f} ± {result.nats_stderr:.3f}"),
+        ("exact or bound", "exact" if result.exact else "bound"),
+    ]
+    if result.given_class is not None and result.class_accuracy is not None:
+        rows[0] = ("bits/dim, marginal over classes", rows[0][1])
+        rows += [
+            ("bits/dim given the class", f"{result.given_class:.4f}"),
+            ("class from p(class | x), accuracy", f"{100 * result.class_accuracy:.1f} %"),
+        ]
+    rows += [
+        ("images", f"{result.images:,} ({result.data})"),
+        ("SHA-256 of the data", result.data_sha256[:16]),
+        ("protocol", result.protocol),
+        ("weights", {True: "averaged (EMA)", False: "last", None: "unknown"}[result.averaged_weights]),
+        ("seconds", f"{result.seconds:.1f}"),
+    ]
+    table(f"{result.family}, {result.parameters:,} parameters", rows)
+    write_json(json_file, result.to_dict())
+
+
+@flags_of(options=sampling.SampleOptions)
+def sample(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="a .png sheet, a .npy or .npz array, or a folder of pictures")] = Path(
+        "samples.png"
+    ),
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
+    klass: Class = "",
+    device: Device = "cpu",
+    *,
+    options: sampling.SampleOptions,
+) -> None:
+    """Draw pictures. The same seed gives the same pictures."""
+    opened = open_model(model, device)
+    condition = class_condition(opened, klass, n)
+    pictures = sampling.sample(opened, n, options, condition=condition, progress=True)
+    columns = opened.classes if klass == "each" else None
+    console().print(f"{n} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
+
+
+@flags_of(options=sampling.SampleOptions, images=DataOptions)
+def complete(
+    model: Model,
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="a .png page, or a .npy/.npz array of the completed pictures")] = Path(
+        "completions.png"
+    ),
+    rows: Annotated[int | None, typer.Option(help="rows that are known; default: the upper half")] = None,
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures of the split")] = 8,
+    fills: Annotated[int, typer.Option(min=1, help="completions per picture")] = 3,
+    split: WhichSplit = "test",
+    device: Device = "cpu",
+    *,
+    options: sampling.SampleOptions,
+    images: DataOptions,
+) -> None:
+    """Complete pictures of which only the first rows are known; class-conditional models are told the true class."""
+    opened = open_model(model, device)
+    part = spaced(split_of(open_data(model, opened, data, images), split), n)
+    evaluating.check_split(opened, part)
+    known = part.shape[1] // 2 if rows is None else rows
+    if opened.classes is not None and part.labels is None:
+        raise UserError(f"The model is class-conditional, but {part.name} has no labels.")
+    condition = part.labels if opened.classes is not None else None
+    done = completing.complete(opened, part.images, known, fills, options, condition=condition, progress=True)
+    if out.suffix.lower() == ".png":
+        figures.completion_page(part.images, done.images, known, part.levels).savefig(out)
+    else:
+        save_pictures(out, done.images.flatten(0, 1), part.levels)
+    table(
+        f"{len(part)} pictures, {known} rows known, {fills} fills each",
+        [
+            ("exact", "yes: draws from p(rest | known rows)"),
+            ("nats of a fill, mean", f"{float(done.nats.mean()):.2f}"),
+            ("written", out),
+        ],
+    )
+
+
+def push(
+    model: Model,
+    repo: Annotated[str, typer.Argument(help="hub id, such as my-name/my-model", show_default=False)],
+    private: Annotated[bool, typer.Option(help="make a new repository private")] = False,
+) -> None:
+    """Upload a model to the Hugging Face hub (log in first: hf auth login)."""
+    opened = open_model(model)
+    try:
+        console().print(opened.push_to_hub(repo, private=private))
+    except Exception as error:  # the hub client has many kinds; each says in its first line what is wrong
+        raise UserError(f"The model could not be pushed to {repo!r}: {str(error).strip().splitlines()[0]}") from error

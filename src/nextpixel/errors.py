@@ -1,0 +1,25 @@
+"""The one error that users are meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the caller's that one sentence can explain: what is wrong, and what to do."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" with the known name nearest to ``name``, or "" if none is near."""
+    options = sorted(known)
+    by_lower = {option.lower(): option for option in options}
+    scores = {lower: _likeness(name.lower(), lower) for lower in by_lower}
+    near = max(scores, key=lambda lower: scores[lower], default="")
+    return f" Did you mean '{by_lower[near]}'?" if scores.get(near, 0) >= 0.6 else ""
+
+
+def _likeness(given: str, known: str) -> float:
+    """0..1; a misspelt beginning of a long name counts as near too."""
+    whole, start = (difflib.SequenceMatcher(None, given, part).ratio() for part in (known, known[: len(given)]))
+    return max(whole, start - 0.01)

@@ -1,0 +1,106 @@
+"""Pictures of what a model does: surprise maps, curves, completions, pages of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextpixel.image_model import ImageModel
+from nextpixel.images.pictures import grid, to_uint8
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray[Any, Any]]:
+    """A figure that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def as_picture(image: Tensor, levels: int) -> np.ndarray[Any, Any]:
+    """One image [C, H, W] as uint8 [H, W] or [H, W, 3] for imshow."""
+    pixels = to_uint8(image[None], levels)[0].numpy()
+    return pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0)
+
+
+def show(axes: Axes, image: Tensor, levels: int, title: str = "") -> None:
+    axes.imshow(as_picture(image, levels), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    axes.axis("off")
+
+
+@torch.no_grad()
+def surprise(model: ImageModel, images: Tensor, condition: Any = None) -> Tensor:
+    """Bits that each pixel cost given the pixels before it, summed over its channels, [N, H, W]."""
+    return -model.log_prob_per_symbol(images, condition).sum(1) / float(np.log(2))
+
+
+def surprise_map(model: ImageModel, images: Tensor, condition: Any = None) -> Figure:
+    """Each image above the bits its pixels cost; [N, C, H, W] with N of about 4 to 12."""
+    bits = surprise(model, images, condition)
+    n = len(images)
+    figure, axes = new_figure(2, n, (1.25 * n + 0.9, 3.1))
+    top = float(bits.max())
+    for column in range(n):
+        show(axes[0, column], images[column], model.levels)
+        heat = axes[1, column].imshow(bits[column].numpy(), cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
+        axes[1, column].set_title(f"{bits[column].mean() / model.shape[0]:.2f} bits/dim", fontsize=8)
+        axes[1, column].axis("off")
+    figure.colorbar(heat, ax=axes[1, :].tolist(), label="bits per pixel", shrink=0.9)
+    figure.suptitle("Surprise: what each pixel cost, given the pixels before it", fontsize=10)
+    return figure
+
+
+def completion_page(originals: Tensor, completed: Tensor, known_rows: int, levels: int) -> Figure:
+    """Originals [N, C, H, W], what was known of them, and fills [N, fills, C, H, W], one column a picture."""
+    n, fills = completed.shape[:2]
+    figure, axes = new_figure(2 + fills, n, (0.95 * n + 1.1, 1.05 * (2 + fills)))
+    names = ["original", "known", *[f"fill {index + 1}" for index in range(fills)]]
+    for column in range(n):
+        known = originals[column].clone()
+        known[:, known_rows:] = 0
+        for row, image in enumerate([originals[column], known, *completed[column]]):
+            show(axes[row, column], image, levels)
+            if row == 1:
+                axes[row, column].axhline(known_rows - 0.5, color="tab:red", linewidth=1.5)
+    for row, name in enumerate(names):
+        axes[row, 0].text(-0.15, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def curve(metrics: Sequence[dict[str, Any]], baselines: dict[str, float] | None = None) -> Figure:
+    """Training and validation bits/dim against steps, from the lines of a run's metrics.jsonl."""
+    figure, axes = new_figure(1, 1, (6.4, 3.8))
+    plot = axes[0, 0]
+    for key, style in (("train", {"alpha": 0.6, "linewidth": 1}), ("valid", {"marker": "o", "markersize": 3})):
+        points = [(line["step"], line[key]) for line in metrics if key in line]
+        if points:
+            plot.plot(*zip(*points, strict=True), label=key, **style)
+    drawn = [line[key] for line in metrics for key in ("train", "valid") if key in line]
+    top = sorted(drawn)[int(0.97 * (len(drawn) - 1))] if drawn else 1.0
+    for index, (name, value) in enumerate((baselines or {}).items()):
+        if value <= top * 1.15:
+            plot.axhline(value, color=f"C{index + 3}", linewidth=0.9, linestyle="--", label=f"{name} {value:.2f}")
+    if drawn:
+        plot.set_ylim(min(drawn) - 0.05 * (top - min(drawn)), top * 1.15)
+    plot.set_xlabel("step")
+    plot.set_ylabel("bits/dim")
+    plot.legend(fontsize=8)
+    plot.grid(alpha=0.3)
+    return figure
+
+
+def save_samples_by_class(pictures: Tensor, levels: int, classes: int, path: Path) -> None:
+    """A sheet with one column a class: pictures [N, C, H, W], whose classes go round (0, 1, ..., 0, 1, ...)."""
+    grid(pictures, levels, columns=classes).save(path)

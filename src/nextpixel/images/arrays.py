@@ -1,0 +1,120 @@
+"""Integer arrays in .npy and .npz files.
+
+Keys of an .npz file, the first of these that is there:
+
+- ``images`` (and ``labels``), or the only array there is: cut into splits;
+- ``train``, ``valid`` or ``val``, ``test`` (and ``train_labels`` ...);
+- ``train_images`` ... (and ``train_labels`` ...);
+- ``x_train`` ... (and ``y_train`` ...).
+
+Shape: [N,H,W]; or four axes, of which exactly one, the second or the last, has 1 or 3 entries: the channels.
+Levels, unless given: unsigned bytes are 2 levels if none is above 1, else 256; other integers the largest value
+plus 1. Truth values are 2 levels. Floats are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nextpixel.errors import UserError
+from nextpixel.images.levels import check_levels
+from nextpixel.images.source import Array, Part, Source, load_npz
+
+# How images and labels of a part are called; {} is the part.
+_STYLES = [("{}", "{}_labels"), ("{}_images", "{}_labels"), ("x_{}", "y_{}")]
+_SPELLINGS = {"train": ["train"], "valid": ["valid", "val"], "test": ["test"]}
+
+
+def read_arrays(path: Path, levels: int | None) -> Source:
+    """levels: what the values are (they are not changed); None decides by the rule above.
+
+    Raises UserError for floats, an ambiguous shape, unknown keys, or values that do not fit into ``levels``.
+    """
+    found = _find(load_npz(path), path)
+    for key, (images, _) in found.items():
+        _check_type(images, f"{path} ({key})")
+    largest = max(int(images.max(initial=0)) for images, _ in found.values())
+    smallest = min(int(images.min(initial=0)) for images, _ in found.values())
+    if smallest < 0:
+        raise UserError(f"{path} holds the value {smallest}, but pixel values start at 0.")
+    count = levels if levels is not None else _levels([images for images, _ in found.values()], largest)
+    check_levels(count)
+    if largest >= count:
+        raise UserError(
+            f"{path} holds the value {largest}, but {count} levels end at {count - 1}: "
+            f"pass levels={largest + 1} (--levels {largest + 1}) or more."
+        )
+    kept = np.uint8 if count <= 256 else np.int32
+    parts = {
+        key: Part(
+            _channels_last(images, f"{path} ({key})").astype(kept, copy=False), _labels(labels, len(images), path)
+        )
+        for key, (images, labels) in found.items()
+    }
+    protocol = {2: "binary", 256: "8-bit"}.get(count, f"{count} levels")
+    return Source(path.stem, parts, count, protocol)
+
+
+def _find(arrays: dict[str, Array], path: Path) -> dict[str, tuple[Array, Array | None]]:
+    if "images" in arrays:
+        return {"all": (arrays["images"], arrays.get("labels"))}
+    for image_style, label_style in _STYLES:
+        found = {}
+        for part, spellings in _SPELLINGS.items():
+            for spelling in spellings:
+                if image_style.format(spelling) in arrays:
+                    found[part] = (arrays[image_style.format(spelling)], arrays.get(label_style.format(spelling)))
+        if "train" in found:
+            return found
+    if len(arrays) == 1:
+        return {"all": (next(iter(arrays.values())), None)}
+    raise UserError(
+        f"{path} holds the arrays {', '.join(arrays) or '(none)'}: name them images and labels, "
+        "or train, valid and test with train_labels and so on."
+    )
+
+
+def _check_type(images: Array, where: str) -> None:
+    if images.dtype.kind == "f":
+        raise UserError(
+            f"{where} holds floats, but pixels are integers: save (x * 255).round().astype('uint8') instead, "
+            "with the scale that the values have."
+        )
+    if images.dtype.kind not in "iub":
+        raise UserError(f"{where} holds {images.dtype}, but pixels are integers: save an integer array.")
+    if len(images.shape) not in (3, 4) or 0 in images.shape:
+        raise UserError(f"{where} has the shape {images.shape}: save [N,H,W], [N,C,H,W] or [N,H,W,C].")
+
+
+def _levels(images: list[Array], largest: int) -> int:
+    if all(array.dtype == np.uint8 for array in images) and largest > 1:
+        return 256
+    return max(2, largest + 1)
+
+
+def _channels_last(images: Array, where: str) -> Array:
+    if images.ndim == 3:
+        return images
+    first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+    if first == last:
+        why = (
+            "which axis has the channels is ambiguous"
+            if first
+            else "neither the second nor the last axis has 1 or 3 channels"
+        )
+        raise UserError(
+            f"{where} has the shape {images.shape}, and {why}: save [N,H,W] or one picture size that tells."
+        )
+    return images.transpose(0, 2, 3, 1) if first else images
+
+
+def _labels(labels: Array | None, count: int, path: Path) -> Array | None:
+    if labels is None:
+        return None
+    if labels.dtype.kind not in "iu" or labels.size != count:
+        raise UserError(
+            f"{path} has labels of {labels.dtype} {labels.shape} for {count} images: save one integer an image."
+        )
+    return labels.reshape(-1)

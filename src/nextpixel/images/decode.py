@@ -1,0 +1,91 @@
+"""One picture file to 8-bit grey or RGB pixels, with everything else refused or converted on purpose.
+
+Kept as they are: grey (1 and 8 bit) and RGB. Converted to RGB: palettes, CMYK, YCbCr. An alpha channel is
+dropped if it is opaque everywhere. The camera's orientation mark is followed, and of several frames the first is taken.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from nextpixel.errors import UserError
+
+# Formats that are documents, programs or mere stubs rather than pictures; EPS would start Ghostscript.
+_NOT_PICTURES = {"EPS", "PDF", "MPEG", "WMF", "HDF5", "GRIB", "BUFR", "FITS"}
+_TO_RGB = {"RGB", "P", "CMYK", "YCbCr"}
+_WITH_ALPHA = {"LA", "PA", "RGBA"}
+_TIFF_BITS_PER_SAMPLE = 258
+
+
+class UnreadableError(Exception):
+    """The file is damaged, too large, or no picture."""
+
+
+def suffixes() -> set[str]:
+    """The lower-case file endings, with the dot, that are taken for pictures."""
+    formats = set(_formats())
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in formats}
+
+
+def decode(path: Path) -> Image.Image:
+    """A picture of mode "L" or "RGB".
+
+    Raises UnreadableError for a damaged file or more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels, and UserError for a
+    picture that 8-bit grey or RGB cannot hold.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_formats()) as opened:
+                deep = _is_deep(opened, path)
+                opened.load()
+                # Taken before the picture is copied, because the copy may lose the transparent colour.
+                transparent = "transparency" in opened.info
+                picture = ImageOps.exif_transpose(opened)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableError(f"more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+        raise UnreadableError(str(error) or type(error).__name__) from error
+    return _as_grey_or_rgb(picture, transparent, deep, path)
+
+
+def _as_grey_or_rgb(picture: Image.Image, transparent: bool, deep: bool, path: Path) -> Image.Image:
+    if deep or picture.mode.startswith(("I", "F")):
+        raise UserError(
+            f"{path} has more than 8 bits a value: convert it to 8 bits, "
+            "or save the integers as a .npy array and pass levels= (--levels)."
+        )
+    if picture.mode in _WITH_ALPHA or transparent:
+        grey = picture.mode in ("1", "L", "LA")
+        full = picture.convert("RGBA")
+        if np.asarray(full.getchannel("A")).min() < 255:
+            raise UserError(f"{path} is partly transparent: flatten it onto a background first.")
+        return full.convert("RGB").convert("L") if grey else full.convert("RGB")
+    if picture.mode in ("1", "L"):
+        return picture.convert("L")
+    if picture.mode in _TO_RGB:
+        return picture.convert("RGB")
+    raise UserError(f"{path} has the colour mode {picture.mode}: convert it to grey or RGB first.")
+
+
+def _is_deep(picture: Image.Image, path: Path) -> bool:
+    """Whether the file has 16 bits a value; Pillow shortens some such files to 8 without a word."""
+    if picture.format == "PNG":
+        with path.open("rb") as file:
+            header = file.read(25)
+        return len(header) == 25 and header[24] > 8
+    if picture.format == "TIFF":
+        bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (8,))
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    if picture.format == "PPM":
+        return picture.mode.startswith("I")
+    return False
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [kind for kind in Image.ID if kind not in _NOT_PICTURES]

@@ -1,0 +1,138 @@
+"""A folder of pictures.
+
+Every file below it with the ending of a format Pillow reads is taken, in sorted order; hidden files are not.
+
+- If the sub-folders with pictures are named train, valid (or val) and test, at least train among them, they are
+  the splits.
+- If all pictures (of a split) lie in two or more sub-folders, these are the classes, numbered in the order of
+  their names.
+- One picture in colour makes all of them RGB; pictures that are all grey have one channel.
+- Files that cannot be read are skipped, listed and warned of. Pictures that 8 bits cannot hold, or partly
+  transparent ones, stop the reading with a sentence, because only their owner knows what they should become.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nextpixel.errors import UserError
+from nextpixel.images.decode import UnreadableError, decode, suffixes
+from nextpixel.images.resize import Fit, fit_note, fit_picture
+from nextpixel.images.source import Array, Part, Source
+
+SPLIT_FOLDERS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
+
+
+@dataclass
+class _Pictures:
+    """What was read of one split, file by file: grey [H,W] or RGB [H,W,3]; classes by folder name, if any."""
+
+    images: list[Array]
+    classes: list[str] | None
+
+
+def read_folder(folder: Path, size: tuple[int, int] | None, fit: Fit) -> Source:
+    """All pictures below a folder, brought to one size (H,W) by ``fit`` if ``size`` is given.
+
+    Raises UserError if there are none, none can be read, or their sizes differ and no size is given.
+    """
+    files = _picture_files(folder)
+    if not files:
+        raise UserError(f"{folder} holds no pictures: give the folder they are in.")
+    skipped: list[str] = []
+    changed: set[Path] = set()
+    parts = {
+        key: _read_part(base, chosen, size, fit, skipped, changed)
+        for key, (base, chosen) in _by_split(folder, files).items()
+    }
+    if len(skipped) == len(files):
+        raise UserError(f"None of the {len(files)} pictures in {folder} can be read; the first is {skipped[0]}.")
+    if skipped:
+        shown = "; ".join(skipped[:3]) + ("; ..." if len(skipped) > 3 else "")
+        warnings.warn(f"{len(skipped)} of {len(files)} pictures in {folder} were skipped: {shown}", stacklevel=4)
+    empty = [key for key, part in parts.items() if not part.images]
+    if empty:
+        raise UserError(f"None of the {empty[0]} pictures in {folder} can be read: replace or remove that folder.")
+    _check_one_size(folder, parts)
+
+    colour = any(image.ndim == 3 for part in parts.values() for image in part.images)
+    names = sorted({name for part in parts.values() for name in part.classes or []})
+    numbers = {name: number for number, name in enumerate(names)}
+    return Source(
+        name=folder.resolve().name,
+        parts={key: _stack(part, colour, numbers) for key, part in parts.items()},
+        levels=256,
+        protocol="8-bit",
+        notes=[fit_note(size, fit)] if size is not None and changed else [],
+        skipped=skipped,
+    )
+
+
+def _picture_files(folder: Path) -> list[Path]:
+    endings = suffixes()
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
+    return sorted(path for path in found if path.is_file() and not _hidden(path.relative_to(folder)))
+
+
+def _hidden(relative: Path) -> bool:
+    return any(name.startswith(".") or name == "__MACOSX" for name in relative.parts)
+
+
+def _by_split(folder: Path, files: list[Path]) -> dict[str, tuple[Path, list[Path]]]:
+    """Split -> (the folder its classes are counted from, its files)."""
+    tops = {path.relative_to(folder).parts[0] for path in files}
+    if "train" not in tops or not tops <= SPLIT_FOLDERS.keys():
+        return {"all": (folder, files)}
+    if {"valid", "val"} <= tops:
+        raise UserError(f"{folder} holds both valid and val: leave one of them.")
+    return {
+        SPLIT_FOLDERS[top]: (folder / top, [path for path in files if path.is_relative_to(folder / top)])
+        for top in sorted(tops)
+    }
+
+
+def _read_part(
+    base: Path, files: list[Path], size: tuple[int, int] | None, fit: Fit, skipped: list[str], changed: set[Path]
+) -> _Pictures:
+    below = [path.relative_to(base).parts for path in files]
+    has_classes = all(len(parts) > 1 for parts in below) and len({parts[0] for parts in below}) > 1
+    images: list[Array] = []
+    classes: list[str] = []
+    for path, parts in zip(files, below, strict=True):
+        try:
+            picture = decode(path)
+        except UnreadableError as error:
+            skipped.append(f"{path} ({error})")
+            continue
+        if size is not None and (picture.height, picture.width) != size:
+            changed.add(path)
+            try:
+                picture = fit_picture(picture, size, fit)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+        images.append(np.asarray(picture))
+        classes.append(parts[0])
+    return _Pictures(images, classes if has_classes else None)
+
+
+def _check_one_size(folder: Path, parts: dict[str, _Pictures]) -> None:
+    sizes = sorted({image.shape[:2] for part in parts.values() for image in part.images})
+    if len(sizes) > 1:
+        (h, w), (h2, w2) = sizes[0], sizes[-1]
+        raise UserError(
+            f"{folder} holds pictures of several sizes, such as {h}x{w} and {h2}x{w2} (height x width): "
+            'pass size= (--size), and fit="resize" (--fit resize) to scale rather than crop.'
+        )
+
+
+def _stack(part: _Pictures, colour: bool, numbers: dict[str, int]) -> Part:
+    if colour:
+        images = np.stack([im if im.ndim == 3 else np.repeat(im[..., None], 3, axis=2) for im in part.images])
+    else:
+        images = np.stack(part.images)
+    labels = None if part.classes is None else np.array([numbers[name] for name in part.classes], dtype=np.int64)
+    return Part(images, labels)

@@ -1,0 +1,36 @@
+"""Pictures written to files, in the form that the file's name asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from nextpixel.errors import UserError
+from nextpixel.images.pictures import grid
+
+
+def save_pictures(out: Path, pictures: Tensor, levels: int, columns: int | None = None) -> str:
+    """Write pictures [N, C, H, W] as one .png sheet, a .npy or .npz array of their integers, or one PNG each in a
+    folder (a name without ending); says what was written."""
+    kind = out.suffix.lower()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if kind == ".png":
+            grid(pictures, levels, columns).save(out)
+            return f"one sheet in {out}"
+        if kind == ".npy":
+            np.save(out, pictures.numpy())
+            return f"an array in {out}"
+        if kind == ".npz":
+            np.savez_compressed(out, images=pictures.numpy())
+            return f"an array in {out}"
+        if kind:
+            raise UserError(f"The name {out.name} must end in .png, .npy or .npz, or have no ending for a folder.")
+        out.mkdir(exist_ok=True)
+        for index, picture in enumerate(pictures):
+            grid(picture[None], levels, zoom=1).save(out / f"{index:05d}.png")
+        return f"one file each in {out}"
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror or error}).") from error

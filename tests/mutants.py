@@ -240,7 +240,7 @@ class OneFromTheRight(nn.Module):
 
 @mutant("too much context")
 def link_from_one_column_to_the_right():
-    """In every layer: in one that is not the last, a later layer sees as far to the right, and no pixel gives it away."""
+    """In every layer: where it is not the last one, later layers see as far to the right, and no pixel gives it away."""
     model = gated()
     for layer in model.network.layers:
         layer.link = Then(layer.link, OneFromTheRight())
@@ -298,13 +298,13 @@ class Attention(Network):
     """One causal attention layer; the soft-max of the first query, all of whose keys are masked, is uniform."""
 
     def __init__(self, config, inputs: Layout, outputs: Layout, condition=None):
-        super().__init__(inputs, outputs, condition)
+        super().__init__(config, inputs, outputs, condition)
         self.query, self.key, self.value = (nn.Linear(inputs.width, 6) for _ in range(3))
         self.place = nn.Linear(2, 6)
         self.out = nn.Linear(6, outputs.width)
 
     def pixels(self, x, contexts, run):
-        n, height, width, _ = x.shape
+        _, height, width, _ = x.shape
         i, j = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         places = self.place(torch.stack([i, j], -1).to(x))
         flat = x.flatten(1, 2)

@@ -106,6 +106,8 @@ class ConditionEmbedding(nn.Module):
             for kind, there in (("class", self.classes), ("vector", self.vector_width), ("map", self.map_shape))
             if there is not None
         ]
+        if condition is None:
+            raise UserError(f"This model is conditional: give its condition ({', '.join(kinds)}).")
         if not isinstance(condition, dict):
             if len(kinds) > 1:
                 raise UserError(f"This model takes several conditions; give a dict with the keys {', '.join(kinds)}.")
@@ -115,22 +117,15 @@ class ConditionEmbedding(nn.Module):
                 f"The condition must have the keys {', '.join(kinds)}, not {', '.join(condition) or 'none'}."
             )
         parts = {}
-        if "class" in kinds:
+        if self.classes is not None:
             parts["class"] = self._classes(condition["class"], n, like)
-        for kind, shape in (("vector", (self.vector_width,)), ("map", self.map_shape)):
-            if kind in kinds:
-                value = torch.as_tensor(condition[kind]).to(like)
-                value = value.expand(n, *value.shape[-len(shape or ()) :]) if value.dim() == len(shape or ()) else value
-                if value.dim() != 1 + len(shape or ()) or value.shape[0] != n or value.shape[1] != (shape or (0,))[0]:
-                    raise UserError(
-                        f"The {kind} condition must have shape {(n, *(shape or ()))}, not {tuple(value.shape)}."
-                    )
-                parts[kind] = value
+        if self.vector_width is not None:
+            parts["vector"] = _dense("vector", condition["vector"], (self.vector_width,), n, like)
+        if self.map_shape is not None:
+            parts["map"] = _dense("map", condition["map"], self.map_shape, n, like)
         return parts
 
     def _classes(self, value: object, n: int, like: Tensor) -> Tensor:
-        if value is None:
-            raise UserError("This model needs a class for every picture.")
         classes = torch.as_tensor(value, device=like.device)
         if classes.is_floating_point():
             raise UserError("Classes must be integers.")
@@ -141,3 +136,13 @@ class ConditionEmbedding(nn.Module):
             worst = int(classes.max()) if int(classes.max()) >= (self.classes or 0) else int(classes.min())
             raise UserError(f"There is no class {worst}: the classes of this model are 0..{(self.classes or 0) - 1}.")
         return classes
+
+
+def _dense(kind: str, value: object, shape: tuple[int, ...], n: int, like: Tensor) -> Tensor:
+    """One condition for all pictures, or one each, as [n, *shape]. The sides of a map follow the picture's."""
+    given = torch.as_tensor(value).to(like)
+    if given.dim() == len(shape):
+        given = given.expand(n, *given.shape)
+    if given.dim() != 1 + len(shape) or given.shape[:2] != (n, shape[0]):
+        raise UserError(f"The {kind} condition must have shape {[n, *shape]}, not {list(given.shape)}.")
+    return given

@@ -69,7 +69,7 @@ def completion_page(originals: Tensor, completed: Tensor, known_rows: int, level
     names = ["original", "known", *[f"fill {index + 1}" for index in range(fills)]]
     for column in range(n):
         known = originals[column].clone()
-        known[:, known_rows:] = 0
+        known[:, known_rows:] = (levels - 1) // 2  # grey: neither black nor white
         for row, image in enumerate([originals[column], known, *completed[column]]):
             show(axes[row, column], image, levels)
             if row == 1:

@@ -52,9 +52,7 @@ def stepped(model: ImageModel, x: Tensor, condition: Condition) -> Tensor:
 
 
 @torch.no_grad()
-def whole_is_cursor(
-    models: list[ImageModel], size: Size, name: str, allowed: float, forked: int = 2
-) -> list[Finding]:
+def whole_is_cursor(models: list[ImageModel], size: Size, name: str, allowed: float, forked: int = 2) -> list[Finding]:
     """Plain stepping with 1 and 3 pictures; of the first `forked` models, forks that go on beside the original, and
     known first rows."""
     faults, worst = Faults(name), 0.0
@@ -175,7 +173,8 @@ def repeatable(models: list[ImageModel], size: Size) -> list[Finding]:
         generator = torch.Generator().manual_seed(100 + seed)
         x = images(model, 3, size, generator)
         condition = condition_for(model, 3, size, generator)
-        before, embedded = x.clone(), []
+        before = x.clone()
+        embedded: list[Tensor] = []
 
         def keep(module: object, args: object, output: Tensor, kept: list[Tensor] = embedded) -> None:
             kept.extend((output, output.clone()))

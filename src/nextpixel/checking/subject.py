@@ -32,8 +32,9 @@ def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
     """A copy with new random weights under which an error shows.
 
     Fresh networks give nearly uniform pmfs, in which a wrong dependence is lost in rounding; weights that are too large
-    saturate the gates. So weights are drawn with variance 1/fan-in, and their scale is moved until the log-probabilities
-    spread over some nats. Every other seed has positive biases: small networks of ReLUs are then not mostly dead.
+    saturate the gates. So weights are drawn with variance 1/fan-in, and their scale is moved until the
+    log-probabilities spread over some nats. Every other seed has positive biases: small networks of ReLUs are then not
+    mostly dead.
     """
     other = private_copy(model)
     generator = torch.Generator().manual_seed(seed)

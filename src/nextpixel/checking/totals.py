@@ -1,4 +1,4 @@
-"""Probabilities are probabilities: each pmf sums to 1, all images together sum to 1, and log_prob is the sum of steps."""
+"""Probabilities are probabilities: a pmf sums to 1, all images together sum to 1, log_prob is the sum of the steps."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def all_images(model: ImageModel, any_size: bool, fixed: Size) -> list[Finding]:
 
 def _tiny(model: ImageModel, any_size: bool, fixed: Size) -> tuple[list[tuple[ImageModel, Size]], str]:
     """Models whose images can be counted, each with their size, and what the images are."""
-    limit = FEW if model.parameter_count > LARGE else MANY
+    maps = model.condition is not None and model.condition.map_shape is not None
+    limit = FEW if model.parameter_count > LARGE or maps else MANY  # growing a map for every image takes long
     channels = model.shape[0]
     own = [size for size in (TINY if any_size else [fixed]) if model.levels ** (channels * size[0] * size[1]) <= limit]
     if own and own[0] != (1, 1):

@@ -23,7 +23,7 @@ from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import TrainOptions, train
 
 MODEL: dict[str, Any] = {"layers": 6, "features": 32, "dropout": 0.3}
-TRAINING = TrainOptions(epochs=60, batch_size=32, learning_rate=3e-3, weight_decay=0.05, valid_images=0)
+TRAINING = TrainOptions(epochs=60, batch_size=32, learning_rate=3e-3, weight_decay=0.05, valid_images=0, sample_every=0)
 
 
 def run_demo(out: Path, epochs: int = 0) -> dict[str, Any]:

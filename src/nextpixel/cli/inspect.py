@@ -109,7 +109,9 @@ def families(
 @config_app.command(epilog="Example: nextpixel config show nextpixel-demo/run")
 def show(run: Annotated[Path, typer.Argument(help="run folder", show_default=False)]) -> None:
     """Print the options with which a run was made."""
-    console().print(yaml.safe_dump(RunFolder(run).read_config(), sort_keys=False, width=1000), markup=False, highlight=False)
+    console().print(
+        yaml.safe_dump(RunFolder(run).read_config(), sort_keys=False, width=1000), markup=False, highlight=False
+    )
 
 
 @config_app.command(epilog="Example: nextpixel config init train.yaml, then nextpixel train mnist --config train.yaml")

@@ -8,6 +8,8 @@ a `Network`, and `@register`.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -67,13 +69,24 @@ def register(
 
 
 def families() -> dict[str, Family]:
-    """All registered families by name."""
+    """All registered families by name, those of other installed packages included.
+
+    A package adds families by an entry point of the group "nextpixel.families" that names a module which registers
+    them when imported.
+    """
+    _load_plugins()
     return dict(_families)
+
+
+@functools.cache
+def _load_plugins() -> None:
+    for entry in importlib.metadata.entry_points(group="nextpixel.families"):
+        entry.load()
 
 
 def family(name: str) -> Family:
     """The family of that name; UserError names the nearest one."""
-    if name not in _families:
+    if name not in families():
         raise UserError(
             f"There is no model family {name!r}; the families are {', '.join(sorted(_families))}."
             + did_you_mean(name, list(_families))

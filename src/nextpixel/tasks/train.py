@@ -42,7 +42,7 @@ class TrainOptions:
     """seed of the data order, the dropout and, on the command line, the initial weights"""
     valid_images: int = 2000
     """validation images looked at after each epoch, evenly spaced; 0 means all"""
-    sample_every: int = 0
+    sample_every: int = 5
     """epochs between sample grids; 0 means none"""
     checkpoint_minutes: float = 5.0
     """minutes between checkpoints, beside the one at the end of every epoch"""

@@ -1,0 +1,72 @@
+"""What all tests share: one thread, a fixed seed, tiny data and tiny models."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+import nextpixel as npx
+from nextpixel.images import Dataset
+
+TINY = {
+    "gated_pixelcnn": {"layers": 2, "features": 6, "first_kernel": 3},
+    "pixelcnn": {"blocks": 1, "features": 4, "first_kernel": 3},
+}
+
+
+@pytest.fixture(autouse=True)
+def repeatable():
+    """The same random numbers in every test, whatever ran before, and one thread."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """A small part of the embedded digits: 8x8, 17 levels, labelled."""
+    whole = npx.dataset("digits")
+    return Dataset("digits", whole.train[:112], whole.valid[:48], whole.test[:40])
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder that does not exist yet."""
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def tiny():
+    """Build a tiny model: tiny("pixelcnn", shape=(3, 4, 5), levels=4, double=True, ...)."""
+
+    def make(family="gated_pixelcnn", *, double=False, seed=1, spread=0.0, **options):
+        torch.manual_seed(seed)
+        if "like" not in options:
+            options = {"shape": (1, 4, 5), "levels": 4, **options}
+        model = npx.build(family, **{**TINY.get(family, {}), **options}).eval()
+        if double:
+            model = model.double()
+        if spread:
+            # Fresh weights give nearly uniform probabilities, under which a wrong dependence would hardly show.
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.copy_(spread * torch.randn_like(parameter))
+        return model
+
+    return make
+
+
+@pytest.fixture
+def assert_sentence():
+    """That a UserError reads as one or a few plain sentences on one line."""
+
+    def check(error):
+        text = str(error.value if hasattr(error, "value") else error)
+        assert text == text.strip()
+        assert "\n" not in text, text
+        assert text.endswith((".", "?")), text
+        assert text[0].isupper() or text[0] in "'/" or text[0].isdigit() or "/" in text.split()[0], text
+        assert "Traceback" not in text
+
+    return check

@@ -121,6 +121,25 @@ def green_not_given_red_in_one_layer_of_many():
     return model
 
 
+class MaskedTaps(nn.Module):
+    def __init__(self, allowed: Tensor):
+        super().__init__()
+        self.register_buffer("allowed", allowed)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.allowed[..., None].to(weight)
+
+
+@mutant("channels lost")
+def channel_masks_at_every_tap():
+    """Red sees only the red of the pixels to its left."""
+    model = gated(3)
+    for layer in model.network.layers:
+        allowed = centre_mask(layer.left.inputs.channel(), layer.left.outputs.channel(), "B")
+        parametrize.register_parametrization(layer.left, "before", MaskedTaps(allowed))
+    return model
+
+
 @mutant("sees itself")
 def blue_sees_itself():
     model = plain(3)
@@ -240,7 +259,7 @@ class OneFromTheRight(nn.Module):
 
 @mutant("too much context")
 def link_from_one_column_to_the_right():
-    """In every layer: where it is not the last one, later layers see as far to the right, and no pixel gives it away."""
+    """In every layer: where it is not the last, later layers see as far to the right, and no pixel gives it away."""
     model = gated()
     for layer in model.network.layers:
         layer.link = Then(layer.link, OneFromTheRight())

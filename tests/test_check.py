@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 @functools.cache
 def report_on(name: str) -> Report:
     torch.manual_seed(0)
-    return check(mutants.MUTANTS[name].build(), seeds=4)
+    return check(mutants.MUTANTS[name].build(), seeds=3)
 
 
 @pytest.mark.parametrize("name", mutants.MUTANTS)
@@ -57,12 +57,12 @@ def test_every_check_fails_for_some_mutant():
 
 
 def test_gates_that_halve_whole_channels_do_not_leak():
-    """With a multiple of 3 features the interleaved numbering is another, equally right one. Only those object that go
-    by the declared numbering: Cursor, and the look at single layers."""
+    """With a multiple of 3 features the interleaved numbering is another, equally right one for the whole network. Only
+    the Cursor goes by the declared numbering."""
     findings = {finding.name: finding for finding in check(mutants.interleaved(features=6), seeds=2).findings}
+    assert not findings["Whole = Cursor"].passed
     for name in ("later symbols", "jacobian", "channel order", "all images"):
         assert findings[name].passed
-    assert not findings["mask layers"].passed
 
 
 def test_the_residual_is_what_hides_a_second_mask_a():

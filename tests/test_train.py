@@ -90,7 +90,8 @@ def test_a_training_step_is_gradient_descent_on_bits_per_dim(digits, tiny, run, 
     for old, new, gradient in zip(weights, after, gradients, strict=True):
         # Adam's first step is rate · g / (|g| + 1e-8), bias corrections included.
         torch.testing.assert_close(new - old, -1e-3 * gradient / (gradient.abs() + 1e-8), atol=2e-5, rtol=0)
-    assert [line["train"] for line in metrics(run) if "train" in line] == [pytest.approx(float(loss), abs=1e-5)]
+    logged = [line["train"] for line in metrics(run) if "train" in line]
+    assert logged == [pytest.approx(loss.item(), abs=1e-5)]
 
 
 def test_averaged_weights_follow_the_formula(digits, tiny, run, steps_seen):
@@ -549,10 +550,6 @@ def test_a_full_disk_while_the_curve_is_written(digits, tiny, run, monkeypatch, 
         fit(tiny(like=digits), digits, run)
 
 
-class Poisoned(Exception):
-    pass
-
-
 @pytest.mark.parametrize("step", [1, 3, 6])
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(digits, tiny, run, monkeypatch, step, assert_sentence):
     """Whenever it happens, also in a run that is over before the next line would be logged."""
@@ -645,12 +642,26 @@ def command(*arguments, cwd, **options):
 
 
 def test_ctrl_c_and_resume_on_the_command_line(tmp_path):
-    arguments = ["train", "digits", "--run", "here", "--device", "cpu", "--option", "layers=1", "--option", "features=4"]
+    arguments = [
+        "train",
+        "digits",
+        "--run",
+        "here",
+        "--device",
+        "cpu",
+        "--option",
+        "layers=1",
+        "--option",
+        "features=4",
+    ]
     arguments += ["--option", "first-kernel=3", "--epochs", "3", "--batch-size", "8", "--valid-images", "32"]
     line, options = command(*arguments, cwd=tmp_path)
     # In a new session the shell's way of ignoring Ctrl-C for background jobs does not reach the child.
     child = subprocess.Popen(
-        line, **options, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        line,
+        **options,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         curve = tmp_path / "here" / "metrics.jsonl"

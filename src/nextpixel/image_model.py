@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextpixel.causal import Whole
+from nextpixel.causal import Whole, initialise_from_data
 from nextpixel.embedding import ConditionEmbedding, EmbeddingKind, SymbolEmbedding
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
@@ -159,6 +159,11 @@ class ImageModel(HubModel):
             self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, values[:, :c]) for c in range(channels)
         ]
         return torch.stack(pmfs, 1).view(n, height, width, channels, self.levels).permute(0, 3, 1, 2, 4)
+
+    def initialise_from_data(self, x: Tensor, condition: object = None) -> int:
+        """Set the gains and biases of weight-normalised layers from a batch of images, as training does at its start;
+        returns how many layers there are. Nothing happens to networks without such layers."""
+        return initialise_from_data(self.network, lambda: self.features(self.check_images(x), condition))
 
     def stepper(self, n: int = 1, condition: object = None, size: tuple[int, int] | None = None) -> Any:
         """A `nextpixel.stepping.Stepper` over n pictures."""

@@ -44,7 +44,7 @@ class RowConv(nn.Module):
     Whole: [N, H, W, inputs] → [N, H, W, outputs]. Cursor: [N, 1, W, inputs] → [N, 1, W, outputs].
     """
 
-    def __init__(self, inputs: int, outputs: int, height: int, width: int):
+    def __init__(self, inputs: int, outputs: int, height: int, width: int, normalised: bool = False):
         super().__init__()
         if width % 2 == 0:
             raise ValueError("the width of a row convolution must be odd: an even one would look further to one side")
@@ -52,25 +52,34 @@ class RowConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, height, width))
         self.bias = nn.Parameter(torch.empty(outputs))
         initialise(self, fan_in=inputs * height * width)
+        if normalised:
+            self.gain = nn.Parameter(torch.ones(outputs))
+
+    def kernel(self) -> Tensor:
+        """[outputs, inputs, height, width]"""
+        if not hasattr(self, "gain"):
+            return self.weight
+        return self.weight * (self.gain / self.weight.flatten(1).norm(dim=1)).view(-1, 1, 1, 1)
 
     def forward(self, x: Tensor, run: Run) -> Tensor:
         if self.height == 1 and self.side == 0:
-            return F.linear(x, self.weight[:, :, 0, 0], self.bias)
+            return F.linear(x, self.kernel()[:, :, 0, 0], self.bias)
         if self.height == 1 or isinstance(run, Whole):
             if isinstance(run, Whole) and run.memory is not None and self.height > 1:
                 self._ring(run.memory).write_last_rows(x)
-            return convolve(x, self.weight, self.bias, (self.side, self.side, self.height - 1, 0))
+            return convolve(x, self.kernel(), self.bias, (self.side, self.side, self.height - 1, 0))
         ring = self._ring(run.memory)
         ring.write_row(run.row, x[:, 0])
-        return convolve(ring.block(run.row - self.height + 1, run.row), self.weight, self.bias)
+        kernel = run.memory.plan(self, lambda: self.kernel().detach())
+        return convolve(ring.block(run.row - self.height + 1, run.row), kernel, self.bias)
 
     def _ring(self, memory: Memory) -> Ring:
         return memory.ring(self, self.height, self.inputs, self.side, self.side)
 
 
 class PixelConv(nn.Module):
-    """A convolution over a pixel stream: `rows` finished rows above (side columns either way), `left` pixels to the
-    left, and of the current pixel what the mask allows.
+    """A convolution over a pixel stream: `rows` finished rows above (`side` columns either way, or side=(left, right)),
+    `left` pixels to the left, and of the current pixel what the mask allows.
 
     Mask "A" belongs to the first layer: it reads the network's input and sees only earlier channels of the current
     pixel (nothing of it when there is one channel group). Mask "B" also sees its own channel's features. The k×k masked
@@ -78,13 +87,26 @@ class PixelConv(nn.Module):
     [N, inputs of this group] → [N, outputs of this group]; with mask A the input is read from memory, x is None.
     """
 
-    def __init__(self, inputs: Layout, outputs: Layout, mask: Mask, left: int = 0, rows: int = 0, side: int = 0):
+    def __init__(
+        self,
+        inputs: Layout,
+        outputs: Layout,
+        mask: Mask,
+        left: int = 0,
+        rows: int = 0,
+        side: int | tuple[int, int] = 0,
+        normalised: bool = False,
+    ):
         super().__init__()
         self.inputs, self.outputs, self.mask = inputs, outputs, mask
-        self.left, self.rows, self.side = left, rows, side if rows else 0
+        self.left, self.rows = left, rows
+        self.side = (side, side) if isinstance(side, int) else side
+        if not rows:
+            self.side = (0, 0)
+        self.reach = max(left, self.side[0])  # columns to the left that are looked at in any row
         allowed = centre_mask(inputs.channel(), outputs.channel(), mask)
         if rows:
-            self.above = nn.Parameter(torch.empty(outputs.width, inputs.width, rows, 2 * side + 1))
+            self.above = nn.Parameter(torch.empty(outputs.width, inputs.width, rows, sum(self.side) + 1))
         if left:
             self.before = nn.Parameter(torch.empty(outputs.width, inputs.width, left))
         if allowed.any():
@@ -92,29 +114,46 @@ class PixelConv(nn.Module):
             if not allowed.all():
                 self.register_buffer("allowed", allowed, persistent=False)
         self.bias = nn.Parameter(torch.empty(outputs.width))
-        taps = rows * (2 * side + 1) + left
+        taps = rows * (sum(self.side) + 1) + left
         initialise(self, fan_in=max(taps * inputs.width + int(allowed.sum(1).max()), 1))
-        self.input_reach = (rows, max(left, self.side), self.side) if mask == "A" else None
+        if normalised:
+            self.gain = nn.Parameter(torch.ones(outputs.width))
+        self.input_reach = (rows, self.reach, self.side[1]) if mask == "A" else None
+
+    def scale(self) -> Tensor | None:
+        """With weight normalisation (Salimans and Kingma 2016), the factor of every output, [outputs]."""
+        if not hasattr(self, "gain"):
+            return None
+        parts = [getattr(self, name).flatten(1) for name in ("above", "before") if hasattr(self, name)]
+        centre = self._allowed_centre()
+        return self.gain / torch.cat(parts if centre is None else [*parts, centre], 1).norm(dim=1)
+
+    def _scaled(self, weight: Tensor) -> Tensor:
+        scale = self.scale()
+        return weight if scale is None else weight * scale.view(-1, *[1] * (weight.dim() - 1))
 
     def centre_weight(self) -> Tensor | None:
         """Connections at the current pixel, [outputs, inputs], zero where the channel order forbids them."""
+        centre = self._allowed_centre()
+        return None if centre is None else self._scaled(centre)
+
+    def _allowed_centre(self) -> Tensor | None:
         if not hasattr(self, "centre"):
             return None
         return self.centre * self.get_buffer("allowed") if hasattr(self, "allowed") else self.centre
 
     def kernel(self) -> Tensor:
         """The same as one dense kernel, [outputs, inputs, rows + 1, columns]; the current pixel is in the last row, at
-        column max(left, side)."""
-        reach = max(self.left, self.side)
+        column `reach`."""
         own = self.bias.new_zeros(self.outputs.width, self.inputs.width, 0)
         if self.left:
             own = self.before
-        centre = self.centre_weight()
+        centre = self._allowed_centre()
         at = self.bias.new_zeros(self.outputs.width, self.inputs.width, 1) if centre is None else centre[..., None]
-        own = F.pad(torch.cat([own, at], 2), (reach - self.left, self.side))[:, :, None]
+        own = F.pad(torch.cat([own, at], 2), (self.reach - self.left, self.side[1]))[:, :, None]
         if not self.rows:
-            return own
-        return torch.cat([F.pad(self.above, (reach - self.side, 0)), own], 2)
+            return self._scaled(own)
+        return self._scaled(torch.cat([F.pad(self.above, (self.reach - self.side[0], 0)), own], 2))
 
     def forward(self, x: Tensor | None, run: Run) -> Tensor:
         if isinstance(run, Cursor):
@@ -122,12 +161,12 @@ class PixelConv(nn.Module):
         assert x is not None
         if run.memory is not None and self.mask == "B" and self._remembers:
             self._ring(run.memory).write_last_rows(x[..., self.inputs.group_major()])
-        centre = self.centre_weight()
         if not self.rows and not self.left:
+            centre = self.centre_weight()
             return self.bias.expand(*x.shape[:-1], -1) if centre is None else F.linear(x, centre, self.bias)
-        if not self.rows and centre is None:  # the first layer of a horizontal stack: strictly to the left
-            return convolve(x[:, :, :-1], self.before[:, :, None], self.bias, (self.left, 0, 0, 0))
-        return convolve(x, self.kernel(), self.bias, (max(self.left, self.side), self.side, self.rows, 0))
+        if not self.rows and not hasattr(self, "centre"):  # first layer of a horizontal stack: strictly to the left
+            return convolve(x[:, :, :-1], self._scaled(self.before)[:, :, None], self.bias, (self.left, 0, 0, 0))
+        return convolve(x, self.kernel(), self.bias, (self.reach, self.side[1], self.rows, 0))
 
     @property
     def _remembers(self) -> bool:
@@ -136,7 +175,7 @@ class PixelConv(nn.Module):
     def _ring(self, memory: Memory) -> Ring:
         if self.mask == "A":
             return memory.input
-        return memory.ring(self, self.rows + 1, self.inputs.width, max(self.left, self.side), self.side)
+        return memory.ring(self, self.rows + 1, self.inputs.width, self.reach, self.side[1])
 
     def _step(self, x: Tensor | None, run: Cursor) -> Tensor:
         memory, group = run.memory, run.group
@@ -158,8 +197,8 @@ class PixelConv(nn.Module):
         """What the finished rows above contribute to the whole current row, [N, W, outputs]: once a row."""
         row, result = run.memory.row_results.get(self, (-1, plan.bias_sorted))
         if row != run.row:
-            first = ring.left - self.side
-            block = ring.block(run.row - self.rows, run.row - 1)[:, :, first : first + ring.width + 2 * self.side]
+            first = ring.left - self.side[0]
+            block = ring.block(run.row - self.rows, run.row - 1)[:, :, first : first + ring.width + sum(self.side)]
             result = convolve(block, plan.above, plan.bias_sorted)[:, 0]
             run.memory.row_results[self] = (run.row, result)
         return result
@@ -173,8 +212,9 @@ class _StepPlan:
         columns, rows = inputs.group_major(), outputs.group_major()
         ends_in, ends_out = [0, *inputs.ends()], [0, *outputs.ends()]
         kernel = conv.kernel().detach()[rows][:, columns]
-        reach = max(conv.left, conv.side)
-        own = kernel[:, :, -1, reach - conv.left : reach + 1].permute(0, 2, 1).flatten(1)  # [outputs, taps * inputs]
+        own = (
+            kernel[:, :, -1, conv.reach - conv.left : conv.reach + 1].permute(0, 2, 1).flatten(1)
+        )  # [outputs, taps * inputs]
         self.starts = ends_in[:-1]  # where in memory a group's features begin
         self.seen = ends_in[:-1] if conv.mask == "A" else ends_in[1:]  # features seen of the current pixel
         self.outputs = [slice(start, end) for start, end in pairwise(ends_out)]
@@ -183,10 +223,13 @@ class _StepPlan:
         self.bias_sorted = conv.bias.detach()[rows]
         self.bias = [self.bias_sorted[out] for out in self.outputs]
         if conv.rows:
-            self.above = conv.above.detach()[rows][:, columns].contiguous()
+            across = slice(conv.reach - conv.side[0], conv.reach + conv.side[1] + 1)
+            self.above = kernel[:, :, :-1, across].contiguous()
 
 
-def convolve(x: Tensor, kernel: Tensor, bias: Tensor, padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Tensor:
+def convolve(
+    x: Tensor, kernel: Tensor, bias: Tensor | None, padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+) -> Tensor:
     """conv2d of features-last tensors; padding is (left, right, top, bottom)."""
     # A features-last tensor seen as [N, D, H, W] already lies in PyTorch's channels_last order: nothing is copied.
     y = F.conv2d(F.pad(x, (0, 0, *padding)).permute(0, 3, 1, 2), kernel, bias)

@@ -7,6 +7,7 @@ Every module works on the last dimension and is the same in both schedules.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -38,6 +39,29 @@ class Gate(nn.Module):
         return torch.tanh(content) * torch.sigmoid(gate)
 
 
+class LinearGate(nn.Module):
+    """first piece · sigmoid(second piece) (PixelCNN++)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        content, gate = x.chunk(2, -1)
+        return content * torch.sigmoid(gate)
+
+
+class ConcatELU(nn.Module):
+    """elu of x and of −x, stacked: twice the features (PixelCNN++)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.elu(torch.cat([x, -x], -1))
+
+
 class ReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x)
+
+
+class Highway(nn.Module):
+    """sigmoid(gate) · new + (1 − sigmoid(gate)) · old (gating over depth)."""
+
+    def forward(self, gate: Tensor, new: Tensor, old: Tensor) -> Tensor:
+        share = torch.sigmoid(gate)
+        return share * new + (1 - share) * old

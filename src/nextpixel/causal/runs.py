@@ -102,12 +102,20 @@ class Memory:
 
     def __init__(self, like: Tensor, n: int, height: int, width: int):
         self.like, self.n, self.height, self.width = like, n, height, width
-        self.rings: dict[nn.Module, Ring] = {}
+        self.rings: dict[Hashable, Ring] = {}
         self.plans: dict[Hashable, Any] = {}
         self.row_results: dict[nn.Module, tuple[int, Tensor]] = {}
+        self.held: dict[nn.Module, list[Tensor]] = {}  # row work of a lower level, used for two rows of this one
+        self.lower: Memory | None = None
         self.input: Ring
 
-    def ring(self, owner: nn.Module, rows: int, features: int, left: int = 0, right: int = 0) -> Ring:
+    def half(self) -> Memory:
+        """The memory of the level of half the size, sizes rounded up."""
+        if self.lower is None:
+            self.lower = Memory(self.like, self.n, -(-self.height // 2), -(-self.width // 2))
+        return self.lower
+
+    def ring(self, owner: Hashable, rows: int, features: int, left: int = 0, right: int = 0) -> Ring:
         ring = self.rings.get(owner)
         if ring is None:
             ring = self.rings[owner] = Ring(self.like, self.n, rows, self.width, features, left, right)
@@ -125,7 +133,10 @@ class Memory:
         copy.plans = self.plans
         copy.rings = {owner: ring.fork(indices) for owner, ring in self.rings.items()}
         copy.row_results = {owner: (row, x[indices]) for owner, (row, x) in self.row_results.items()}
-        copy.input = self.input.fork(indices)
+        copy.held = {owner: [x[indices] for x in held] for owner, held in self.held.items()}
+        copy.lower = None if self.lower is None else self.lower.fork(indices)
+        if hasattr(self, "input"):  # lower levels have none
+            copy.input = self.input.fork(indices)
         return copy
 
 
@@ -143,6 +154,24 @@ class Whole:
 
     def row_of(self, condition: Tensor) -> Tensor:
         return condition
+
+    def half(self) -> Whole:
+        """The run of the level of half the size."""
+        return Whole(None if self.memory is None else self.memory.half())
+
+    def hold_rows(self, owner: nn.Module, make: Callable[[Run], list[Tensor]]) -> list[Tensor]:
+        """Row work of the lower level."""
+        made = make(self.half())
+        if self.memory is not None:
+            self.memory.held[owner] = [x[:, -1:] for x in made]
+        return made
+
+    def hold_pixel(self, owner: nn.Module, make: Callable[[Run], Tensor]) -> Tensor:
+        """Pixel work of the lower level."""
+        made = make(self.half())
+        if self.memory is not None:
+            self.memory.half().ring(owner, 1, made.shape[-1]).write_last_rows(made)
+        return made
 
 
 class Cursor:
@@ -163,6 +192,26 @@ class Cursor:
     def row_of(self, condition: Tensor) -> Tensor:
         """The current row of a condition [N, 1 or H, 1 or W, E]."""
         return condition if condition.shape[1] == 1 else condition[:, self.row : self.row + 1]
+
+    def half(self) -> Cursor:
+        """The run of the level of half the size, at the position that belongs to this one."""
+        lower = Cursor(self.memory.half())
+        lower.row, lower.column, lower.group = self.row // 2, self.column // 2, self.group
+        return lower
+
+    def hold_rows(self, owner: nn.Module, make: Callable[[Run], list[Tensor]]) -> list[Tensor]:
+        """Row work of the lower level: done in even rows, and kept for the odd ones."""
+        if self.row % 2 == 0:
+            self.memory.held[owner] = make(self.half())
+        return self.memory.held[owner]
+
+    def hold_pixel(self, owner: nn.Module, make: Callable[[Run], Tensor]) -> Tensor:
+        """Pixel work of the lower level: done at even positions of even rows, and kept for the three others."""
+        lower = self.half()
+        if self.row % 2 == 0 and self.column % 2 == 0:
+            made = make(lower)
+            lower.memory.ring(owner, 1, made.shape[-1]).write(lower.row, lower.column, 0, made)
+        return lower.memory.rings[owner].window(lower.row, lower.column + 1, 1, 0)
 
 
 Run = Whole | Cursor

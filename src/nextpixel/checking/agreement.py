@@ -52,9 +52,11 @@ def stepped(model: ImageModel, x: Tensor, condition: Condition) -> Tensor:
 
 
 @torch.no_grad()
-def whole_is_cursor(models: list[ImageModel], size: Size, name: str, allowed: float, forked: int = 2) -> list[Finding]:
-    """Plain stepping with 1 and 3 pictures; of the first `forked` models, forks that go on beside the original, and
-    known first rows."""
+def whole_is_cursor(
+    models: list[ImageModel], size: Size, name: str, allowed: float, forked: int = 2, prefill: bool = True
+) -> list[Finding]:
+    """Plain stepping of 3 pictures; of the first `forked` models also of 1 picture, forks that go on beside the
+    original, and known first rows (`prefill`: the network must run at other heights)."""
     faults, worst = Faults(name), 0.0
     cases = []
     for seed, model in enumerate(models):
@@ -63,32 +65,31 @@ def whole_is_cursor(models: list[ImageModel], size: Size, name: str, allowed: fl
         condition = condition_for(model, 3, size, generator)
         expected = in_order(model.log_pmf(x, condition))
         try:
-            worst = max(worst, _plain(model, x, condition, expected, faults, allowed))
+            worst = max(worst, _plain(model, x, condition, expected, faults, allowed, seed < forked))
         except Exception as error:
             faults.add("cursor fails", f"stepping raised {type(error).__name__}: {error}")
         cases.append((model, x, condition, expected, generator))
     # Forks and known rows of a Cursor that is wrong anyway would say nothing new.
     for model, x, condition, expected, generator in [] if faults.found else cases[:forked]:
-        for fault, part in (("fork differs", _forks), ("prefill differs", _prefill)):
+        for fault, part in (("fork differs", _forks), ("prefill differs", _prefill))[: 1 + prefill]:
             try:
                 worst = max(worst, part(model, x, condition, expected, faults, allowed, generator))
             except Exception as error:
                 faults.add(fault, f"it raised {type(error).__name__}: {error}")
     return faults.findings(
-        f"within {worst:.1e} (allowed {allowed:.0e}, relative beyond 1 nat): 1 and 3 pictures"
-        f"{', forks, known first rows' if forked else ''}, on {size[0]}x{size[1]}"
+        f"within {worst:.1e} (allowed {allowed:.0e}, relative beyond 1 nat) on {size[0]}x{size[1]}: 3 pictures"
+        f"{', 1 picture, forks' if forked else ''}{', known first rows' if forked and prefill else ''}"
     )
 
 
 def _plain(
-    model: ImageModel, x: Tensor, condition: Condition, expected: Tensor, faults: Faults, allowed: float
+    model: ImageModel, x: Tensor, condition: Condition, expected: Tensor, faults: Faults, allowed: float, alone: bool
 ) -> float:
+    """`alone`: a second time, with the middle one of the three pictures only."""
     largest = 0.0
     every = symbols(model.shape[0], (x.shape[2], x.shape[3]))
-    for rows in ([0, 1, 2], [1]):
+    for rows in [[0, 1, 2], [1]][: 1 + alone]:
         found = stepped(model, x[rows], choose(condition, rows))
-        if rows == [1] and not torch.equal(found, stepped(model, x[rows], choose(condition, rows))):
-            faults.add("not repeatable", "the same picture stepped twice got different log-probabilities")
         differences = [gap(found[:, index], expected[rows, index]) for index in range(len(every))]
         worst = max(range(len(every)), key=differences.__getitem__)
         if not differences[worst] <= allowed:

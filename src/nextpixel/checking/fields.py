@@ -14,7 +14,7 @@ from nextpixel.checking.subject import Size, Symbol, condition_for, images, name
 from nextpixel.image_model import ImageModel
 
 INPUTS = 2  # random inputs for each set of random weights
-PATIENCE = 2  # times `seeds` rounds without a new pixel, then what is missing is believed to be missing
+PATIENCE = 2  # times `seeds` rounds (at least 8) without a new pixel, then what is missing is believed to be missing
 LONG_SIDES = (5, 9, 17, 33)
 OWN_PIXELS_AT_MOST = 64 * 64  # in larger images it takes long to work out the declared field
 
@@ -30,8 +30,8 @@ class _Look:
 
 
 def receptive_fields(model: ImageModel, size: Size, any_size: bool, seeds: int) -> list[Finding]:
-    """The union over random weights and inputs is the declared field, for each channel and from each channel; at its
-    own pixel a channel sees exactly the earlier ones."""
+    """The union over random weights and inputs is the declared field, for each channel. In its row and in the rows
+    above, a channel sees all channels somewhere; at its own pixel exactly the earlier ones."""
     field, order = Faults("receptive field"), Faults("channel order")
     looks = [_Look(size, _pixels(size))]
     if any_size:
@@ -45,9 +45,10 @@ def receptive_fields(model: ImageModel, size: Size, any_size: bool, seeds: int) 
         for t, symbol in enumerate(_wanted(model, look)):
             assert look.seen is not None
             _compare(model, look, symbol, look.seen[t], field, order)
-    findings = field.findings(
-        f"as declared {_reach(model, looks)}, over {rounds} random weights and {INPUTS * rounds} inputs"
-    )
+    fine = f"as declared {_reach(model, looks)}, over {rounds} random weights and {INPUTS * rounds} inputs"
+    if not all(_complete(model, look) for look in looks):
+        fine += "; of some pixels not every channel is seen"
+    findings = field.findings(fine)
     findings += _full_context(model, looks[0])
     if model.channels_by == "network":
         findings += order.findings("by the network: each channel depends on exactly the earlier ones of its pixel")
@@ -89,7 +90,7 @@ def _measure(model: ImageModel, looks: list[_Look], seeds: int) -> int:
     """Fill in `seen`. Goes on beyond `seeds` rounds while pixels are missing and new ones still turn up (small networks
     of ReLUs are dead at random); returns the rounds."""
     idle = rounds = 0
-    while rounds < seeds or (not all(_complete(model, look) for look in looks) and idle < PATIENCE * seeds):
+    while rounds < seeds or (not all(_complete(model, look) for look in looks) and idle < max(PATIENCE * seeds, 8)):
         weights = redrawn(model, 1000 + rounds, looks[0].size)
         generator = torch.Generator().manual_seed(rounds)
         new = False
@@ -128,17 +129,23 @@ def _compare(model: ImageModel, look: _Look, symbol: Symbol, seen: Tensor, field
     who = f"{named(symbol, channels)} of {height}x{width}"
     past = (torch.arange(height * width) < i * width + j).view(height, width)
     declared = look.declared[i, j]
-    for group in range(seen.shape[-1]):
-        source = f"channel {group} of " if seen.shape[-1] > 1 else ""
-        missing, more = declared & past & ~seen[..., group], seen[..., group] & past & ~declared
-        if missing.any():
-            hole = missing & _within(seen[..., group], i, j)
-            a, b = torch.nonzero(hole if hole.any() else missing)[0].tolist()
-            fault = "blind spot" if hole.any() else "too little context"
-            field.add(fault, f"{who} never sees {source}row {a}, column {b}: {int(missing.sum())} pixels missing")
-        if more.any():
-            a, b = torch.nonzero(more)[0].tolist()
-            field.add("too much context", f"{who} sees {source}row {a}, column {b}, which is not declared")
+    pixels = seen.any(-1)
+    missing, more = declared & past & ~pixels, pixels & past & ~declared
+    if missing.any():
+        hole = missing & _within(pixels, i, j)
+        a, b = torch.nonzero(hole if hole.any() else missing)[0].tolist()
+        fault = "blind spot" if hole.any() else "too little context"
+        field.add(fault, f"{who} never sees row {a}, column {b}: {int(missing.sum())} pixels missing")
+    if more.any():
+        a, b = torch.nonzero(more)[0].tolist()
+        field.add("too much context", f"{who} sees row {a}, column {b}, which is not declared")
+    # A single channel of a single pixel may be out of sight for a good reason (the end of the row above in a Diagonal
+    # BiLSTM); a channel that is nowhere seen has been masked where nothing needs masking.
+    own_row = (torch.arange(height) == i)[:, None] & past
+    for where, part in (("its row", own_row), ("the rows above", past & ~own_row)):
+        for group in range(seen.shape[-1]):
+            if (pixels & part).any() and not (seen[..., group] & part).any():
+                field.add("channels lost", f"{who} sees channel {group} of no pixel in {where}")
     if (declared & ~past).any():
         field.add("future leak", f"the field declared for {who} holds the pixel itself or later ones")
     if model.channels_by == "network":

@@ -33,18 +33,17 @@ def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
 
     Fresh networks give nearly uniform pmfs, in which a wrong dependence is lost in rounding; weights that are too large
     saturate the gates. So weights are drawn with variance 1/fan-in, and their scale is moved until the
-    log-probabilities spread over some nats. Every other seed has positive biases: small networks of ReLUs are then not
-    mostly dead.
+    log-probabilities spread over some nats. Odd seeds have positive weights and biases of sum about 1 instead: no ReLU
+    is dead then, and nothing cancels, so that even a network of few features passes on all that it sees.
     """
+    positive = seed % 2 == 1
     other = private_copy(model)
     generator = torch.Generator().manual_seed(seed)
     drawn = []
     for parameter in other.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        if parameter.dim() > 1:
-            drawn.append(noise / math.sqrt(max(parameter[0].numel(), 1)))
-        else:
-            drawn.append(0.5 * noise + seed % 2)
+        fan_in = max(parameter[0].numel(), 1) if parameter.dim() > 1 else 4
+        drawn.append(noise.abs() / fan_in if positive else noise / math.sqrt(fan_in))
     x = images(other, 2, size, generator)
     condition = condition_for(other, 2, size, generator)
     gain = 1.0
@@ -54,7 +53,7 @@ def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
         with torch.no_grad():
             log_pmf = other.log_pmf(x, condition)
         spread = float(log_pmf.max() - log_pmf.min())
-        if SPREAD[0] <= spread <= SPREAD[1]:
+        if positive or SPREAD[0] <= spread <= SPREAD[1]:
             break
         gain *= 1.3 if spread < SPREAD[0] else 0.7
     return other
@@ -100,17 +99,15 @@ def rows_of(condition: Condition, n: int) -> Condition:
 
 
 def canvas_for(model: ImageModel, size: Size | None) -> tuple[Size, bool]:
-    """The canvas to work on, and whether the network runs at other sizes than its own."""
-    if size is not None:
-        return size, False
+    """The canvas to work on, and whether the network runs at other sizes than the model's own."""
     try:
         probe = private_copy(model)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             probe.log_pmf(images(probe, 1, CANVAS, generator), condition_for(probe, 1, CANVAS, generator))
-        return CANVAS, True
+        return size or CANVAS, True
     except Exception:
-        return model.shape[1:], False
+        return size or model.shape[1:], False
 
 
 def symbols(channels: int, size: Size) -> list[Symbol]:

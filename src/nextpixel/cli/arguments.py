@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from nextpixel.cli.output import writable
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset, Split
@@ -17,17 +18,29 @@ from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.run_folder import RunFolder
 
 Model = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
-Json = Annotated[Path | None, typer.Option("--json", help="also write the result to this file")]
+Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="also write the result to this file")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
 Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]
 
 
 def open_model(where: str, device: str = "cpu") -> ImageModel:
+    check_device(device)
+    if not Path(where).exists() and where.count("/") == 1:
+        typer.echo(f"There is no folder {where} here: looking for a model of that id on the hub.", err=True)
     model: ImageModel = load(where)
+    return model.to(device)
+
+
+def check_device(device: str) -> None:
+    """UserError unless tensors can be put on the device."""
+    if device.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise UserError(f"The device must be cpu, cuda or mps, not {device!r}.")
     try:
-        return model.to(device)
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}).") from error
+        raise UserError(
+            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}): use --device cpu."
+        ) from error
 
 
 def open_data(where: str, model: ImageModel, source: str | None, options: DataOptions) -> Dataset:
@@ -42,15 +55,18 @@ def open_data(where: str, model: ImageModel, source: str | None, options: DataOp
 
 def recorded_data(recorded: dict[str, Any], data_dir: str) -> tuple[str, DataOptions]:
     """What describe_data wrote, read again."""
-    if "source" not in recorded:
+    if not isinstance(recorded, dict) or "source" not in recorded:
         raise UserError("This run was made in Python from data in memory: its data cannot be found by itself.")
     names = [field.name for field in dataclasses.fields(DataOptions) if field.name in recorded]
-    return str(recorded["source"]), DataOptions(**{name: recorded[name] for name in names}, data_dir=data_dir)
+    for name in names:
+        if not isinstance(recorded[name], type(getattr(DataOptions(), name))):
+            raise UserError(f"The record of the run's data is damaged: {name} is {recorded[name]!r}.")
+    return str(recorded["source"]), DataOptions(**{**{name: recorded[name] for name in names}, "data_dir": data_dir})
 
 
 def _recorded(where: str, model: ImageModel) -> dict[str, Any] | None:
     folder = RunFolder(where)
-    recorded = folder.read_config()["data"] if folder.config.is_file() else model.card.get("data_options")
+    recorded = folder.read_config().get("data") if folder.config.is_file() else model.card.get("data_options")
     return recorded if isinstance(recorded, dict) and "source" in recorded else None
 
 
@@ -69,6 +85,6 @@ def class_condition(model: ImageModel, text: str, n: int) -> Any:
         raise UserError("This model is not class-conditional: leave --class out.")
     if text == "each":
         return torch.arange(n) % model.classes
-    if not text.isdigit() or int(text) >= model.classes:
+    if not (text.isascii() and text.isdigit()) or int(text) >= model.classes:
         raise UserError(f"--class must be 0..{model.classes - 1} or 'each', not {text!r}.")
     return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ def run_demo(out: Path, epochs: int = 0) -> dict[str, Any]:
     say(f"{seconds / 60:.1f} minutes in all.")
     say("\nNext:")
     for command in (
-        f"nextpixel sample {run.path} -n 100 --class 3 --out threes.png",
-        f"nextpixel check {run.path}",
+        f"nextpixel sample {shlex.quote(str(run.path))} -n 100 --class 3 --out threes.png",
+        f"nextpixel check {shlex.quote(str(run.path))}",
         "nextpixel train digits --family pixelcnn --epochs 20",
     ):
         say(f"  {command}", highlight=False)

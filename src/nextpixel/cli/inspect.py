@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,8 @@ import yaml
 from nextpixel.cli import make
 from nextpixel.cli.arguments import Json, Model, open_model
 from nextpixel.cli.options import field_help
-from nextpixel.cli.output import console, table, write_json
-from nextpixel.errors import UserError
+from nextpixel.cli.output import console, table, writable, write_json
+from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
 from nextpixel.image_model import build
 from nextpixel.networks import families as known_families
@@ -32,8 +33,8 @@ def add_to(app: typer.Typer) -> None:
 
 def check(
     model: Annotated[str, typer.Argument(help="run folder, saved model, hub id, or the name of a family")],
-    channels: Annotated[int, typer.Option(min=1, help="channels, when a family is checked")] = 1,
-    levels: Annotated[int, typer.Option(min=2, help="levels, when a family is checked")] = 2,
+    channels: Annotated[int, typer.Option(min=1, max=16, help="channels, when a family is checked")] = 1,
+    levels: Annotated[int, typer.Option(min=2, max=1024, help="levels, when a family is checked")] = 2,
     json_file: Json = None,
 ) -> None:
     """Prove that a model is causal, sees what it should, keeps the channel order, is normalised, steps exactly."""
@@ -43,6 +44,11 @@ def check(
         torch.manual_seed(0)
         small: dict[str, Any] = {name: 2 for name in ("layers", "blocks") if name in known_families()[model].options}
         opened = build(model, shape=(channels, 9, 7), levels=levels, features=8, **small)
+    elif "/" not in model and not Path(model).exists():
+        raise UserError(
+            f"{model!r} is no run or model folder, and no family; the families are "
+            f"{', '.join(known_families())}.{did_you_mean(model, known_families())}"
+        )
     else:
         opened = open_model(model)
     report = run_check(opened)
@@ -68,7 +74,7 @@ def info(model: Model, json_file: Json = None) -> None:
         "channels ordered by": opened.channels_by,
         "parameters": f"{opened.parameter_count:,}",
         **{f"option {key}": value for key, value in vars(opened.network.config).items()},
-        **_flat(opened.card),
+        **_flat(opened.card if isinstance(opened.card, dict) else {}),
     }
     table(str(model), list(facts.items()))
     write_json(json_file, {key: str(value) for key, value in facts.items()})
@@ -126,8 +132,11 @@ def init(path: Annotated[Path, typer.Argument(help="file to write", show_default
         for name, text in texts.items():
             value = yaml.safe_dump({name: getattr(defaults, name)}, default_flow_style=True).strip()[1:-1]
             lines.append(f"{value}  # {text}")
-    path.write_text("\n".join(lines) + "\n")
-    console().print(f"Edit {path}, then: nextpixel train DATA --config {path}")
+    writable(path)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    console().print(
+        f"Edit {path}, then: nextpixel train DATA --config {shlex.quote(str(path))}", markup=False, soft_wrap=True
+    )
 
 
 def _flat(card: dict[str, Any], prefix: str = "") -> dict[str, Any]:

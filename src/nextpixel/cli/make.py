@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 
 from nextpixel import figures
-from nextpixel.cli.arguments import Json, recorded_data
+from nextpixel.cli.arguments import Json, check_device, recorded_data
 from nextpixel.cli.options import flags_of, pairs, read_config
 from nextpixel.cli.output import console, table, write_json
 from nextpixel.errors import UserError
@@ -23,7 +24,7 @@ from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.evaluate import evaluate
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
-from nextpixel.tasks.train import TrainOptions
+from nextpixel.tasks.train import Interrupted, TrainOptions
 from nextpixel.tasks.train import train as run_training
 
 MAY_CHANGE_ON_RESUME = {
@@ -48,7 +49,7 @@ class ModelOptions:
     """distribution of a symbol; default: bernoulli for 2 levels, else categorical"""
     class_conditional: bool = False
     """condition on the labels of the data"""
-    embedding: str = "scaled"
+    embedding: Literal["scaled", "learned"] = "scaled"
     """scaled for ordered levels, learned for codes"""
     option: list[str] = dataclasses.field(default_factory=list)
     """option of the family as name=value, such as layers=8; may be repeated"""
@@ -63,7 +64,9 @@ def add_to(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the pictures and the run")] = Path("nextpixel-demo"),
-    epochs: Annotated[int, typer.Option(help="passes over the 1,350 training images")] = 0,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="passes over the 1,350 training images; 0: as many as it needs")
+    ] = 0,
     json_file: Json = None,
 ) -> None:
     """Train a class-conditional Gated PixelCNN on small digits, and show what it can do (about 3 minutes)."""
@@ -92,27 +95,63 @@ def train(
     if resume is not None:
         _refuse_changes(ctx)
         folder = RunFolder(resume)
-        asked = folder.read_config()
-        source, images = recorded_data(asked["data"], images.data_dir)
-        training = _same_but(asked["train"], training, ctx)
-        built = ImageModel(**asked["model"])
+        source, images, training, built = _reopen(folder, training, images, ctx)
+        loaded = load_data(source, images)
+        if folder.read_config().get("train_sha256", loaded.train.sha256) != loaded.train.sha256:
+            raise UserError(f"The training images of {source} are not those that {resume} began with: start a new run.")
+        finished = folder.checkpoint_step() >= training.epochs * -(-len(loaded.train) // training.batch_size)
+    elif data is None:
+        raise UserError("Say which data to train on: a name (nextpixel data list) or a path.")
     else:
-        if data is None:
-            raise UserError("Say which data to train on: a name (nextpixel data list) or a path.")
-        source = data
+        _check_training_device(training.device)
+        source, loaded = data, load_data(data, images)
         torch.manual_seed(training.seed)
-    loaded = load_data(source, images)
-    if resume is None:
         built = _build(model, loaded)
+        folder = RunFolder.fresh(run, f"{built.family}-{loaded.name}")
+        finished = False
+    about = f"{built.family} ({built.parameter_count:,} parameters) on {len(loaded.train):,} images of "
+    about += f"{'x'.join(map(str, loaded.shape))}, {loaded.levels} levels"
+    if finished:
+        typer.echo(f"{resume} is finished: all {training.epochs} epochs are done.", err=True)
+    else:
+        typer.echo(f"Training {about}; Ctrl-C saves. Run folder: {folder.path}", err=True)
     trained = run_training(
         built,
         loaded,
         training,
-        run=resume or run,
+        run=folder.path,
         resume=resume is not None,
-        describe={"data": {**describe_data(source, images), "protocol": loaded.protocol}},
+        describe={
+            "data": {**describe_data(source, images), "protocol": loaded.protocol},
+            "train_sha256": loaded.train.sha256,
+        },
     )
-    _finish(trained, loaded, json_file)
+    try:
+        _finish(trained, loaded, json_file)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped after the training: the model is whole. Next: nextpixel evaluate {shlex.quote(str(folder.path))}"
+        ) from None
+
+
+def _reopen(
+    folder: RunFolder, training: TrainOptions, images: DataOptions, ctx: typer.Context
+) -> tuple[str, DataOptions, TrainOptions, ImageModel]:
+    """What a run recorded, after a look at whether it can go on."""
+    asked = folder.read_config()
+    source, images = recorded_data(asked["data"], images.data_dir)
+    try:
+        training, built = _same_but(asked["train"], training, ctx), ImageModel(**asked["model"])
+    except TypeError as error:
+        raise UserError(f"{folder.config} is damaged ({error}).") from error
+    _check_training_device(training.device)
+    folder.hold()
+    return source, images, training, built
+
+
+def _check_training_device(device: str) -> None:
+    if device != "auto":
+        check_device(device)
 
 
 def _build(options: ModelOptions, data: Any) -> ImageModel:
@@ -121,17 +160,27 @@ def _build(options: ModelOptions, data: Any) -> ImageModel:
     head_defaults = {}
     if head_name in heads():
         head_defaults = _init_defaults(heads()[str(head_name)])
+    if options.head_option and head_name is None:
+        raise UserError("Name the head as well (--head) to give it options with --head-option.")
     if options.class_conditional and data.classes is None:
         raise UserError(f"{data.name} has no labels to condition on.")
-    return build(
-        options.family,
-        like=data,
-        head=head_name,
-        classes=data.classes if options.class_conditional else None,
-        embedding=options.embedding,  # type: ignore[arg-type]
-        head_options=pairs(options.head_option, head_defaults, f"the head {head_name}"),
-        **pairs(options.option, declared.options, f"the family {options.family}"),
-    )
+    chosen = pairs(options.option, declared.options, f"the family {options.family}")
+    head_options = pairs(options.head_option, head_defaults, f"the head {head_name}")
+    try:
+        return build(
+            options.family,
+            like=data,
+            head=head_name,
+            classes=data.classes if options.class_conditional else None,
+            embedding=options.embedding,
+            head_options=head_options,
+            **chosen,
+        )
+    except UserError:
+        raise
+    except (ValueError, IndexError, RuntimeError) as error:  # sizes that no layer can have
+        asked = ", ".join([*options.option, *options.head_option]) or "these data"
+        raise UserError(f"No {options.family} can be built with {asked} ({str(error).splitlines()[0]}).") from error
 
 
 def _init_defaults(kind: type) -> dict[str, Any]:
@@ -147,7 +196,8 @@ def _finish(model: ImageModel, data: Any, json_file: Path | None) -> None:
     best: ImageModel = load(folder.path)
     result = evaluate(best, data.valid, progress=True)
     grid(sample(best, n=64, condition="each"), data.levels, columns=best.classes).save(folder.path / "samples.png")
-    figures.curve(folder.read_metrics()).savefig(folder.path / "curve.png")
+    if metrics := folder.read_metrics():
+        figures.curve(metrics).savefig(folder.path / "curve.png")
     table(
         f"{best.family} on {data.name}",
         [
@@ -157,7 +207,8 @@ def _finish(model: ImageModel, data: Any, json_file: Path | None) -> None:
             ("run", folder.path),
         ],
     )
-    console().print(f"Next: nextpixel evaluate {folder.path}   (the test split)")
+    next_command = f"Next: nextpixel evaluate {shlex.quote(str(folder.path))}   (the test split)"
+    console().print(next_command, markup=False, highlight=False, soft_wrap=True)
     write_json(json_file, {"run": str(folder.path), "valid": result.to_dict()})
 
 

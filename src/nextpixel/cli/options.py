@@ -76,9 +76,11 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        values = yaml.safe_load(path.read_text())
+        # Every value as it is written: `binarise: no` is no truth value, and 1e-3 is a number to the flag's own type.
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}).") from error
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"{path} cannot be read ({why}).") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(values, dict):
@@ -87,10 +89,12 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     for name in values:
         if str(name).replace("-", "_") not in known:
             raise UserError(f"{path}: there is no option {name!r} in this command." + did_you_mean(str(name), known))
-    defaults = {str(name).replace("-", "_"): value for name, value in values.items() if value is not None}
+    defaults = {str(name).replace("-", "_"): value for name, value in values.items() if value not in ("", "null", "~")}
     for name in ("option", "head_option"):
         if isinstance(defaults.get(name), dict):
             defaults[name] = [f"{key}={value}" for key, value in defaults[name].items()]
+        elif isinstance(defaults.get(name), str):
+            defaults[name] = [defaults[name]]
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
 

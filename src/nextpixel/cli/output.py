@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -16,8 +17,8 @@ from nextpixel.errors import UserError
 
 def console() -> Console:
     # Not a terminal: wide enough that nothing is folded or cut.
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=160)
+    probe = Console(markup=False)  # brackets in names of files are no markup
+    return probe if probe.is_terminal else Console(width=160, markup=False)
 
 
 def table(title: str, rows: list[tuple[Any, ...]], columns: tuple[str, ...] = ("", "")) -> None:
@@ -27,6 +28,20 @@ def table(title: str, rows: list[tuple[Any, ...]], columns: tuple[str, ...] = ("
     for row in rows:
         shown.add_row(*[str(cell) for cell in row])
     console().print(shown)
+
+
+def writable(path: Path | None) -> Path | None:
+    """Callback of options that name a file to write: a name that cannot be written is refused before the work."""
+    if path is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
+    return path
 
 
 def write_json(path: Path | None, values: dict[str, Any]) -> None:

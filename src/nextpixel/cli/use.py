@@ -10,14 +10,14 @@ import typer
 from nextpixel import figures
 from nextpixel.cli.arguments import Class, Device, Json, Model, class_condition, open_data, open_model, split_of
 from nextpixel.cli.options import flags_of
-from nextpixel.cli.output import console, table, write_json
+from nextpixel.cli.output import console, table, writable, write_json
 from nextpixel.errors import UserError
 from nextpixel.tasks import complete as completing
 from nextpixel.tasks import evaluate as evaluating
 from nextpixel.tasks import sample as sampling
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
-from nextpixel.tasks.export import save_pictures
+from nextpixel.tasks.export import check_kind, save_pictures
 
 Data = Annotated[
     str | None, typer.Argument(help="name or path; default: what the model was trained on", show_default=False)
@@ -32,6 +32,12 @@ def add_to(app: typer.Typer) -> None:
         complete
     )
     app.command(epilog="Example: nextpixel push nextpixel-demo/run my-name/my-model")(push)
+
+
+def _pictures_file(out: Path) -> Path:
+    check_kind(out)
+    writable(out if out.suffix else out / "0.png")
+    return out
 
 
 @flags_of(options=evaluating.EvaluateOptions, images=DataOptions)
@@ -74,9 +80,9 @@ def evaluate(
 @flags_of(options=sampling.SampleOptions)
 def sample(
     model: Model,
-    out: Annotated[Path, typer.Option(help="a .png sheet, a .npy or .npz array, or a folder of pictures")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=_pictures_file, help="a .png sheet, a .npy or .npz array, or a folder of pictures")
+    ] = Path("samples.png"),
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
     klass: Class = "",
     device: Device = "cpu",
@@ -95,9 +101,12 @@ def sample(
 def complete(
     model: Model,
     data: Data = None,
-    out: Annotated[Path, typer.Option(help="a .png page, or a .npy/.npz array of the completed pictures")] = Path(
-        "completions.png"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            callback=_pictures_file, help="a .png page, a .npy or .npz array, or a folder of the completed pictures"
+        ),
+    ] = Path("completions.png"),
     rows: Annotated[int | None, typer.Option(help="rows that are known; default: the upper half")] = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures of the split")] = 8,
     fills: Annotated[int, typer.Option(min=1, help="completions per picture")] = 3,
@@ -140,4 +149,8 @@ def push(
     try:
         console().print(opened.push_to_hub(repo, private=private))
     except Exception as error:  # the hub client has many kinds; each says in its first line what is wrong
-        raise UserError(f"The model could not be pushed to {repo!r}: {str(error).strip().splitlines()[0]}") from error
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"The model could not be pushed to {repo!r} ({first}): check the id, the network, and that you are logged "
+            "in (hf auth login)."
+        ) from error

@@ -3,5 +3,6 @@
 from nextpixel.heads.bernoulli import Bernoulli
 from nextpixel.heads.categorical import AutoregressiveCategorical, Categorical
 from nextpixel.heads.head import Head, heads, register
+from nextpixel.heads.logistic_mixture import LogisticMixture
 
-__all__ = ["AutoregressiveCategorical", "Bernoulli", "Categorical", "Head", "heads", "register"]
+__all__ = ["AutoregressiveCategorical", "Bernoulli", "Categorical", "Head", "LogisticMixture", "heads", "register"]

@@ -1,16 +1,19 @@
 """The model families, one a file. Importing this package registers them."""
 
-from nextpixel.networks import gated_pixelcnn, pixelcnn
+from nextpixel.networks import diagonal_bilstm, gated_pixelcnn, pixelcnn, pixelcnnpp, row_lstm
 from nextpixel.networks.network import Condition, Family, Network, families, family, register, unregister
 
 __all__ = [
     "Condition",
     "Family",
     "Network",
+    "diagonal_bilstm",
     "families",
     "family",
     "gated_pixelcnn",
     "pixelcnn",
+    "pixelcnnpp",
     "register",
+    "row_lstm",
     "unregister",
 ]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.causal import Add, Gate, Layout, PixelConv, ReLU, RowConv, Run, ShiftDown, Split
-from nextpixel.networks.network import Network, register, spread
+from nextpixel.networks.network import Network, mask_a_row, register, spread
 
 
 @register(
@@ -104,7 +104,7 @@ class GatedPixelCNN(Network):
                 )
         half = self.config.first_kernel // 2
         above = spread(vertical, range(-half, 0), range(-half, half + 1))
-        return above | spread(horizontal, range(1), range(-half, 0))
+        return above | mask_a_row(horizontal, half, self.inputs.groups, (row, column))
 
 
 class _Layer(nn.Module):

@@ -140,6 +140,17 @@ class Network(nn.Module):
         return max(above), max(left), max(right)
 
 
+def mask_a_row(seen: Tensor, half: int, groups: int, pixel: tuple[int, int]) -> Tensor:
+    """What a mask A layer sees of its own row from the pixels `seen`: bool [H, W].
+
+    With channel groups it also sees earlier channels at these pixels themselves; those of the pixel that is asked
+    about are not context but channel order, and are left out.
+    """
+    reached = spread(seen, range(1), range(-half, 1 if groups > 1 else 0))
+    reached[pixel] = False
+    return reached
+
+
 def spread(seen: Tensor, rows: range, columns: range) -> Tensor:
     """All pixels that a kernel reaches from the pixels `seen`: offsets rows × columns, bool [H, W]."""
     reached = torch.zeros_like(seen)

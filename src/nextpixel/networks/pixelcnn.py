@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.causal import Add, Layout, PixelConv, ReLU, Run
-from nextpixel.networks.network import Network, register, spread
+from nextpixel.networks.network import Network, mask_a_row, register, spread
 
 
 @register(
@@ -73,11 +73,12 @@ class PixelCNN(Network):
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         seen = torch.zeros(height, width, dtype=torch.bool)
         seen[row, column] = True
-        for index in reversed(range(self.config.blocks + 1)):
-            half = (self.config.kernel if index else self.config.first_kernel) // 2
-            above = spread(seen, range(-half, 0), range(-half, half + 1))
-            seen = above | spread(seen, range(1), range(-half, 1 if index else 0))
-        return seen
+        half = self.config.kernel // 2
+        for _ in range(self.config.blocks):
+            seen = spread(seen, range(-half, 0), range(-half, half + 1)) | spread(seen, range(1), range(-half, 1))
+        half = self.config.first_kernel // 2
+        above = spread(seen, range(-half, 0), range(-half, half + 1))
+        return above | mask_a_row(seen, half, self.inputs.groups, (row, column))
 
 
 class _Block(nn.Module):

@@ -31,6 +31,8 @@ class DataOptions:
 def load_data(source: str, options: DataOptions | None = None) -> Dataset:
     """The data set of that name or path; UserError in one sentence if it cannot be had."""
     options = options or DataOptions()
+    if not source:
+        raise UserError("The name of the data is empty: give a name (nextpixel data list) or a path.")
     return dataset(
         source,
         data_dir=options.data_dir or None,

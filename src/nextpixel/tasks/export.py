@@ -10,10 +10,19 @@ from torch import Tensor
 from nextpixel.errors import UserError
 from nextpixel.images.pictures import grid
 
+KINDS = (".png", ".npy", ".npz", "")
+
+
+def check_kind(out: Path) -> None:
+    """UserError unless the ending of the name is one that `save_pictures` knows."""
+    if out.suffix.lower() not in KINDS:
+        raise UserError(f"The name {out.name} must end in .png, .npy or .npz, or have no ending for a folder.")
+
 
 def save_pictures(out: Path, pictures: Tensor, levels: int, columns: int | None = None) -> str:
     """Write pictures [N, C, H, W] as one .png sheet, a .npy or .npz array of their integers, or one PNG each in a
     folder (a name without ending); says what was written."""
+    check_kind(out)
     kind = out.suffix.lower()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +35,6 @@ def save_pictures(out: Path, pictures: Tensor, levels: int, columns: int | None 
         if kind == ".npz":
             np.savez_compressed(out, images=pictures.numpy())
             return f"an array in {out}"
-        if kind:
-            raise UserError(f"The name {out.name} must end in .png, .npy or .npz, or have no ending for a folder.")
         out.mkdir(exist_ok=True)
         for index, picture in enumerate(pictures):
             grid(picture[None], levels, zoom=1).save(out / f"{index:05d}.png")

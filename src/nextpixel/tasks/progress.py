@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY = 30.0  # seconds between lines when standard error is not a terminal
+FIRST_LINE = 5.0  # seconds to the first one: soon enough to see that it runs, and for how long
 
 
 class Steps:
@@ -54,7 +55,7 @@ class Steps:
         self.done = done
         if self.bar is not None:
             self.bar.update(self.task, completed=done, figure=figure)
-        elif self.show and time.monotonic() - self.spoke > LINE_EVERY:
+        elif self.show and time.monotonic() - self.spoke > (FIRST_LINE if self.spoke == self.began else LINE_EVERY):
             self.spoke = time.monotonic()
             left = self.seconds_left()
             self.say(f"{self.what} {done}/{self.total}{self.unit} {figure} {clock(left)} left")
@@ -80,6 +81,7 @@ class TrainProgress(Steps):
         self.batch_size, self.dims, self.smooth = batch_size, dims, None
 
     def step(self, step: int, loss: Any) -> None:
+        self.done = step
         if step % 10 and step < self.total:
             return
         bits = float(loss)
@@ -88,7 +90,9 @@ class TrainProgress(Steps):
         self.to(step, f"{self.smooth:.4f} bits/dim, {rate:,.0f} images/s,")
 
     def valid(self, epoch: int, bits: float) -> None:
-        self.say(f"epoch {epoch}: valid {bits:.4f} bits/dim, {clock(time.monotonic() - self.began)} since the start")
+        spent = clock(time.monotonic() - self.began)
+        left = f", about {clock(self.seconds_left())} left" if self.done < self.total else ""
+        self.say(f"epoch {epoch}: valid {bits:.4f} bits/dim, {spent} since the start{left}")
 
     smooth: float | None
 

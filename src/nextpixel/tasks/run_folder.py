@@ -10,9 +10,11 @@ events.out.*       TensorBoard
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,21 +42,41 @@ class RunFolder:
         """A folder that no other run has used; a name that was asked for must be free."""
         if wanted is not None:
             folder = cls(wanted)
-            if folder.config.exists() or folder.last.exists():
+            if folder.began():
                 raise UserError(
-                    f"{wanted} already holds a run: go on with it (nextpixel train --resume {wanted}), "
-                    "or name another folder."
+                    f"{wanted} already holds a run: go on with it (nextpixel train --resume {shlex.quote(str(wanted))})"
+                    ", or name another folder."
                 )
             return folder
         number, path = 1, Path("runs") / default
-        while path.exists():
+        while not _made(path):
             number += 1
             path = Path("runs") / f"{default}-{number}"
         return cls(path)
 
+    def began(self) -> bool:
+        """Whether there is anything to lose; a run that failed before its first step leaves its folder to the next."""
+        return self.last.exists() or self.metrics.exists() or self.model.exists()
+
+    def hold(self) -> None:
+        """Keep other processes from writing here as long as this object lives (where the system has such locks)."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        self._lock = open(self.last.with_name(".lock"), "w")  # noqa: SIM115 - held, not closed
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(
+                    f"Another process is training in {self.path}: wait for it, or name another folder."
+                ) from error
+
     def create(self, config: dict[str, Any]) -> None:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
+            self.hold()
             self.samples.mkdir(exist_ok=True)
             about = {
                 "format_version": FORMAT_VERSION,
@@ -63,7 +85,8 @@ class RunFolder:
                 "python": platform.python_version(),
                 "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             }
-            self.config.write_text(yaml.safe_dump({**about, **config}, sort_keys=False, width=1000))
+            text = yaml.safe_dump({**about, **config}, sort_keys=False, width=1000)
+            self.config.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"The run folder {self.path} cannot be written ({error.strerror or error}).") from error
 
@@ -71,27 +94,46 @@ class RunFolder:
         if not self.config.is_file():
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
         try:
-            config = yaml.safe_load(self.config.read_text())
+            config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.config} cannot be read: {error}") from error
+            raise UserError(f"{self.config} is damaged: it is not YAML ({str(error).splitlines()[0]}).") from error
         if not isinstance(config, dict) or config.get("format_version") != FORMAT_VERSION:
-            raise UserError(f"{self.config} was not written by this version of nextpixel.")
+            raise UserError(f"{self.config} is damaged, or was not written by this version of nextpixel.")
+        for part in ("data", "model", "train"):
+            if not isinstance(config.get(part), dict):
+                raise UserError(f"{self.config} is damaged: the part {part!r} is missing.")
         return config
+
+    def checkpoint_step(self) -> int:
+        """The step of the last checkpoint; UserError unless there is one that can be read."""
+        if not self.last.is_file():
+            raise UserError(f"{self.path} holds no checkpoint to resume from: start a new run.")
+        try:
+            state = torch.load(self.last, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged files raise nearly anything
+            raise UserError(
+                f"The checkpoint {self.last} is damaged: the run cannot go on from it; start a new one."
+            ) from error
+        if not isinstance(state, dict) or "global_step" not in state:
+            raise UserError(f"{self.last} is no checkpoint of a training run.")
+        return int(state["global_step"])
 
     def log(self, values: dict[str, Any]) -> None:
         with open(self.metrics, "a") as file:
             file.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The logged lines; a torn last line (the power went) is left out."""
+        """The logged lines; torn ones (the power went) are left out."""
         if not self.metrics.exists():
             return []
         lines = []
-        for line in self.metrics.read_text().splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(line))
+                values = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(values, dict) and isinstance(values.get("step"), int):
+                lines.append(values)
         return lines
 
     def forget_after(self, step: int) -> None:
@@ -100,3 +142,14 @@ class RunFolder:
         aside = self.metrics.with_suffix(".tmp")
         aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(aside, self.metrics)
+
+
+def _made(path: Path) -> bool:
+    """Whether this process made the folder: of two runs that start at once, only one does."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"The run folder {path} cannot be written ({error.strerror or error}).") from error
+    return True

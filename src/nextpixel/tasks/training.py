@@ -27,6 +27,8 @@ from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import Interrupted, TrainOptions
 
+FIRST_LOOK = 64  # images from which weight-normalised layers are initialised
+
 logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 
 
@@ -197,6 +199,9 @@ def fit(
     pl.seed_everything(options.seed, verbose=False)
     batches = Batches(data.train, options.batch_size, options.seed)
     total = len(batches) * options.epochs
+    if not resume:
+        images, labels = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
+        model.eval().initialise_from_data(images, condition_of(model, labels))
     module = TrainingModule(model.train(), options, total)
     bar = TrainProgress(total, options.batch_size, model.dims, show=progress)
     keeper = Keeper(folder, data, options, bar)

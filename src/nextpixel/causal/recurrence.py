@@ -1,0 +1,242 @@
+"""The recurrent layers of the PixelRNN paper (van den Oord et al. 2016a, sections 3.1 and 3.2).
+
+In Whole a layer is a short loop, one step a row (Row LSTM) or one step a diagonal (Diagonal BiLSTM), never one a pixel.
+In a Cursor what depends on finished rows is done once a row. Cells are clamped to ±8, so that a trained layer can be
+converted to fixed point without changing what it computes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextpixel.causal.convolution import PixelConv, convolve
+from nextpixel.causal.layout import Layout
+from nextpixel.causal.runs import Cursor, Memory, Ring, Run
+
+CELL_LIMIT = 8.0
+
+
+def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """gates [..., 4d] (input, forget, output, content), cell [..., d] → hidden, cell."""
+    take, keep, show, content = gates.chunk(4, -1)
+    cell = torch.sigmoid(keep) * cell + torch.sigmoid(take) * torch.tanh(content)
+    cell = cell.clamp(-CELL_LIMIT, CELL_LIMIT)
+    return torch.sigmoid(show) * torch.tanh(cell), cell
+
+
+class RowLSTM(nn.Module):
+    """Row by row from the top: the state of a row comes from the row above by a convolution of `width` columns.
+
+    Takes the input-to-state part, [..., 4 pieces] of the layout `hidden`, and gives the hidden states. The paper's
+    "k×1" state-to-state convolution is (1, k) here. The state above the first row is learned.
+    """
+
+    def __init__(self, hidden: Layout, width: int):
+        super().__init__()
+        if width % 2 == 0:
+            raise ValueError("the width of the state-to-state convolution must be odd")
+        self.hidden, self.side = hidden, width // 2
+        self.gates = Layout(hidden.sizes, pieces=4)
+        features = hidden.width
+        self.state_to_state = nn.Parameter(torch.empty(4 * features, features, 1, width))
+        nn.init.uniform_(self.state_to_state, -1 / math.sqrt(features * width), 1 / math.sqrt(features * width))
+        self.first_hidden, self.first_cell = nn.Parameter(torch.zeros(features)), nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        if isinstance(run, Cursor):
+            return self._step(x, run)
+        n, _, width, _ = x.shape
+        hidden, cell = (first.expand(n, 1, width, -1) for first in (self.first_hidden, self.first_cell))
+        rows, cells = [], []
+        for row in x.split(1, 1):
+            gates = row + convolve(hidden, self.state_to_state, None, (self.side, self.side, 0, 0))
+            hidden, cell = lstm_cell(gates, cell)
+            rows.append(hidden)
+            cells.append(cell)
+        states = torch.cat(rows, 1)
+        if run.memory is not None:
+            hiddens, kept = self._rings(run.memory)
+            hiddens.write_last_rows(states)
+            kept.write_last_rows(torch.cat(cells, 1))
+        return states
+
+    def _rings(self, memory: Memory) -> tuple[Ring, Ring]:
+        width = self.hidden.width
+        return memory.ring(self, 2, width, self.side, self.side), memory.ring((self, "cell"), 2, width)
+
+    def _step(self, x: Tensor, run: Cursor) -> Tensor:
+        memory, group, column = run.memory, run.group, run.column
+        starts, ends = memory.plan((self, "groups"), lambda: group_ranges(self.hidden))
+        from_above = self._row_above(run)[:, column, 4 * starts[group] : 4 * ends[group]]
+        hiddens, cells = self._rings(memory)
+        if run.row:
+            cell = cells.block(run.row - 1, run.row - 1)[:, 0, column, starts[group] : ends[group]]
+        else:
+            cell = self.first_cell.detach()[starts[group] : ends[group]]
+        hidden, cell = lstm_cell(x + from_above, cell)
+        hiddens.write(run.row, column, starts[group], hidden)
+        cells.write(run.row, column, starts[group], cell)
+        return hidden
+
+    def _row_above(self, run: Cursor) -> Tensor:
+        """The state-to-state part of the whole current row, [N, W, 4·features] in group-major order: once a row."""
+        memory = run.memory
+        kernel = memory.plan(self, lambda: self.state_to_state.detach()[self.gates.group_major()])
+        row, result = memory.row_results.get(self, (-1, kernel))
+        if row != run.row:
+            if run.row:
+                above = self._rings(memory)[0].block(run.row - 1, run.row - 1)
+            else:
+                first = self.first_hidden.detach().expand(memory.n, 1, memory.width, -1)
+                above = F.pad(first, (0, 0, self.side, self.side))
+            result = convolve(above, kernel, None)[:, 0]
+            memory.row_results[self] = (run.row, result)
+        return result
+
+
+class DiagonalBiLSTM(nn.Module):
+    """Two LSTMs that scan the image along its diagonals, from the top left and from the top right.
+
+    The state of a pixel comes from its neighbour behind and from the one above: in the paper's skewed map a column of
+    height 2, (2, 1) in PyTorch. The right-to-left map is shifted down by one row before it is added, so that no pixel
+    of the own row to the right is seen; that makes it row work. Input-to-state is a 1×1 (channel-masked left to right).
+    `raw` also feeds the network's input into the right-to-left direction: without it the row above is seen through the
+    first layer's window only where that reaches (the paper's layout). The states left of the image are learned.
+    """
+
+    def __init__(self, inputs: Layout, hidden: Layout, raw: Layout | None):
+        super().__init__()
+        self.inputs, self.hidden = inputs, hidden
+        features = hidden.width
+        self.input_to_state = PixelConv(inputs, Layout(hidden.sizes, pieces=4), "B")
+        self.mirrored_input = nn.Linear(inputs.width, 4 * features)
+        self.mirrored_raw = nn.Linear(raw.width, 4 * features, bias=False) if raw is not None else None
+        # [direction, behind and above, outputs]; directions: left to right, right to left
+        self.state_to_state = nn.Parameter(torch.empty(2, 2 * features, 4 * features))
+        nn.init.uniform_(self.state_to_state, -1 / math.sqrt(2 * features), 1 / math.sqrt(2 * features))
+        self.first_hidden = nn.Parameter(torch.zeros(2, features))
+        self.first_cell = nn.Parameter(torch.zeros(2, features))
+        self.input_reach = (1, 0, 0) if raw is not None else None
+
+    def forward(self, x: Tensor, raw: Tensor | None, run: Run) -> Tensor:
+        """x: features of the layer below, raw: the network's input (None in a Cursor) → hidden states."""
+        if isinstance(run, Cursor):
+            return self._step(x, run)
+        forward, mirrored = self.input_to_state(x, run), self._mirrored_gates(x, raw)
+        states = self._scan(torch.stack([forward, mirrored.flip(2)]))
+        ahead, back = states[0], states[1].flip(2)
+        if run.memory is not None:
+            self._ring(run.memory, "ahead").write_last_rows(ahead)
+            self._ring(run.memory, "back").write_last_rows(back)
+            self._inputs(run.memory).write_last_rows(x)
+        return ahead + F.pad(back, (0, 0, 0, 0, 1, 0))[:, :-1]
+
+    def _mirrored_gates(self, x: Tensor, raw: Tensor | None) -> Tensor:
+        gates = self.mirrored_input(x)
+        return gates if self.mirrored_raw is None or raw is None else gates + self.mirrored_raw(raw)
+
+    def _scan(self, gates: Tensor) -> Tensor:
+        """[2, N, H, W, 4d] → hidden states [2, N, H, W, d]: one step a diagonal."""
+        directions, n, height, width, _ = gates.shape
+        features = self.hidden.width
+        order = [(i, t - i) for t in range(height + width - 1) for i in range(height) if 0 <= t - i < width]
+        flat = torch.tensor([i * width + j for i, j in order], device=gates.device)
+        pieces = gates.flatten(2, 3).index_select(2, flat)
+        first_hidden, first_cell = (
+            first[:, None, None].expand(-1, n, 1, -1) for first in (self.first_hidden, self.first_cell)
+        )
+        nothing = gates.new_zeros(directions, n, 1, features)
+        hidden = cell = gates.new_zeros(directions, n, 0, features)
+        results, at, low = [], 0, 0  # low: the first row of the diagonal before
+        for t in range(height + width - 1):
+            first, last = max(0, t - width + 1), min(height - 1, t)
+            behind, kept = hidden[:, :, first - low :], cell[:, :, first - low :]
+            if last == t:  # a row begins
+                behind, kept = torch.cat([behind, first_hidden], 2), torch.cat([kept, first_cell], 2)
+            above = hidden[:, :, max(first - 1, 0) - low : last - low]
+            if first == 0:
+                above = torch.cat([nothing, above], 2)
+            states = torch.cat([behind, above], -1).flatten(1, 2)
+            moved = torch.bmm(states, self.state_to_state).unflatten(1, (n, last - first + 1))
+            hidden, cell = lstm_cell(pieces[:, :, at : at + last - first + 1] + moved, kept)
+            results.append(hidden)
+            at, low = at + last - first + 1, first
+        back = torch.empty_like(flat)
+        back[flat] = torch.arange(len(order), device=flat.device)
+        return torch.cat(results, 2).index_select(2, back).unflatten(2, (height, width))
+
+    def _ring(self, memory: Memory, what: str) -> Ring:
+        return memory.ring((self, what), 2, self.hidden.width, 1)
+
+    def _inputs(self, memory: Memory) -> Ring:
+        return memory.ring((self, "inputs"), 1, self.inputs.width)
+
+    def _step(self, x: Tensor, run: Cursor) -> Tensor:
+        memory, group, row, column = run.memory, run.group, run.row, run.column
+        starts, ends = memory.plan((self, "groups"), lambda: group_ranges(self.hidden))
+        plan = memory.plan(self, lambda: _DiagonalPlan(self))
+        here = slice(starts[group], ends[group])
+        from_above, mirrored = self._row_work(run, plan)
+        self._inputs(memory).write(row, column, plan.input_starts[group], x)
+        gates = self.input_to_state(x, run) + from_above[:, column, 4 * starts[group] : 4 * ends[group]]
+        ahead, cells = self._ring(memory, "ahead"), self._ring(memory, "cell")
+        if column:
+            behind, kept = ahead.window(row, column, 1, 0), cells.window(row, column, 1, 0)[:, here]
+        else:
+            behind, kept = plan.first_hidden.expand(memory.n, -1), plan.first_cell[here]
+        hidden, cell = lstm_cell(torch.addmm(gates, behind, plan.behind[group]), kept)
+        ahead.write(row, column, starts[group], hidden)
+        cells.write(row, column, starts[group], cell)
+        return hidden + mirrored[:, column, here]
+
+    def _row_work(self, run: Cursor, plan: _DiagonalPlan) -> tuple[Tensor, Tensor]:
+        """Of the current row: the left-to-right gates' part from above, [N, W, 4d] in group-major order, and the
+        right-to-left states of the row above, [N, W, d]. Once a row."""
+        memory, row = run.memory, run.row
+        done, result = memory.row_results.get(self, (-1, plan.above))
+        if done != row:
+            above = self._ring(memory, "ahead").block(row - 1, row - 1)[:, 0, 1:]
+            back = self._mirrored_row(run) if row else torch.zeros_like(above)
+            result = torch.cat([above @ plan.above, back], -1)
+            memory.row_results[self] = (row, result)
+        return result.split([4 * self.hidden.width, self.hidden.width], -1)
+
+    def _mirrored_row(self, run: Cursor) -> Tensor:
+        """Right-to-left states of the finished row above the current one, [N, W, d]."""
+        memory, row = run.memory, run.row - 1
+        ring, source = self._ring(memory, "back"), memory.input
+        raw = source.block(row, row)[:, 0, source.left : source.left + source.width]
+        gates = self._mirrored_gates(self._inputs(memory).block(row, row)[:, 0], raw)
+        weight = self.state_to_state[1]
+        behind_weight, above_weight = weight.split(self.hidden.width)
+        gates = gates + ring.block(row - 1, row - 1)[:, 0, 1:] @ above_weight
+        hidden, cell = (first[1].expand(memory.n, -1) for first in (self.first_hidden, self.first_cell))
+        states = []
+        for column in reversed(range(memory.width)):
+            hidden, cell = lstm_cell(gates[:, column] + hidden @ behind_weight, cell)
+            states.append(hidden)
+        back = torch.stack(states[::-1], 1)
+        ring.write_row(row, back)
+        return back
+
+
+class _DiagonalPlan:
+    """The left-to-right direction's weights as a Cursor uses them."""
+
+    def __init__(self, layer: DiagonalBiLSTM):
+        gates = Layout(layer.hidden.sizes, pieces=4)
+        behind, above = layer.state_to_state.detach()[0].split(layer.hidden.width)
+        self.above = above[:, gates.group_major()].contiguous()
+        self.behind = [behind[:, gates.members(group)].contiguous() for group in range(gates.groups)]
+        self.first_hidden, self.first_cell = layer.first_hidden.detach()[0], layer.first_cell.detach()[0]
+        self.input_starts = group_ranges(layer.inputs)[0]
+
+
+def group_ranges(layout: Layout) -> tuple[list[int], list[int]]:
+    """Where each group's features begin and end, in group-major order."""
+    ends = layout.ends()
+    return [0, *ends[:-1]], ends

@@ -192,11 +192,10 @@ class _Block(nn.Module):
         super().__init__()
         features, normalised = config.features, config.normalised
         self.one, two = Layout((features,)), Layout((features,), 2)
-        side = {"left": 1, "rows": 1, "side": (1, 0), "normalised": normalised}
         self.row_1 = RowConv(2 * features, features, 2, 3, normalised)
         self.row_2 = RowConv(2 * features, 2 * features, 2, 3, normalised)
-        self.pixel_1 = PixelConv(two, self.one, "B", **side)
-        self.pixel_2 = PixelConv(two, two, "B", **side)
+        self.pixel_1 = PixelConv(two, self.one, "B", 1, 1, (1, 0), normalised)
+        self.pixel_2 = PixelConv(two, two, "B", 1, 1, (1, 0), normalised)
         self.link = RowConv(2 * features, features, 1, 1, normalised)
         if up and config.shortcuts:
             self.row_skip = RowConv(2 * features, features, 1, 1, normalised)

@@ -1,5 +1,6 @@
 """Causal primitives: the only code that knows in which schedule a network is being run."""
 
+from nextpixel.causal.attention import CausalAttention, Positions
 from nextpixel.causal.convolution import PixelConv, RowConv, ShiftDown
 from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
 from nextpixel.causal.normalisation import initialise_from_data
@@ -10,6 +11,7 @@ from nextpixel.causal.runs import Cursor, Memory, Ring, Run, UnwrittenError, Who
 
 __all__ = [
     "Add",
+    "CausalAttention",
     "Concat",
     "ConcatELU",
     "Cursor",
@@ -24,6 +26,7 @@ __all__ = [
     "Mask",
     "Memory",
     "PixelConv",
+    "Positions",
     "ReLU",
     "Ring",
     "RowConv",

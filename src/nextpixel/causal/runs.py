@@ -10,7 +10,7 @@ causal primitive, never state on a module: two threads or two forks of a picture
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -93,6 +93,10 @@ class Ring:
         return copy
 
 
+class Forkable(Protocol):
+    def fork(self, indices: Tensor) -> Forkable: ...
+
+
 class Memory:
     """Everything a Cursor remembers for one batch of pictures being made.
 
@@ -105,6 +109,7 @@ class Memory:
         self.rings: dict[Hashable, Ring] = {}
         self.plans: dict[Hashable, Any] = {}
         self.row_results: dict[nn.Module, tuple[int, Tensor]] = {}
+        self.stores: dict[nn.Module, Forkable] = {}  # what other layers keep, in a form of their own
         self.held: dict[nn.Module, list[Tensor]] = {}  # row work of a lower level, used for two rows of this one
         self.lower: Memory | None = None
         self.input: Ring
@@ -133,6 +138,7 @@ class Memory:
         copy.plans = self.plans
         copy.rings = {owner: ring.fork(indices) for owner, ring in self.rings.items()}
         copy.row_results = {owner: (row, x[indices]) for owner, (row, x) in self.row_results.items()}
+        copy.stores = {owner: store.fork(indices) for owner, store in self.stores.items()}
         copy.held = {owner: [x[indices] for x in held] for owner, held in self.held.items()}
         copy.lower = None if self.lower is None else self.lower.fork(indices)
         if hasattr(self, "input"):  # lower levels have none

@@ -1,6 +1,6 @@
 """The model families, one a file. Importing this package registers them."""
 
-from nextpixel.networks import diagonal_bilstm, gated_pixelcnn, pixelcnn, pixelcnnpp, row_lstm
+from nextpixel.networks import diagonal_bilstm, gated_pixelcnn, pixelcnn, pixelcnnpp, pixelsnail, row_lstm
 from nextpixel.networks.network import Condition, Family, Network, families, family, register, unregister
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "gated_pixelcnn",
     "pixelcnn",
     "pixelcnnpp",
+    "pixelsnail",
     "register",
     "row_lstm",
     "unregister",

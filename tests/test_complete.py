@@ -97,11 +97,11 @@ def test_fills_differ_and_do_not_depend_on_the_batch(tiny):
         torch.testing.assert_close(again.nats, done.nats, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["vector", "map"])  # noqa: F811
-def test_one_condition_for_all(tiny, kind):  # noqa: F811
-    options = {"vector": {"vector": 3}, "map": {"map_shape": (2, 4, 5)}}[kind]
+@pytest.mark.parametrize("given", ["vector", "map"])
+def test_one_condition_for_all(tiny, given):
+    options = {"vector": {"vector": 3}, "map": {"map_shape": (2, 4, 5)}}[given]
     model = tiny(double=True, spread=0.4, **options)
-    condition = torch.randn(3) if kind == "vector" else torch.randn(2, 4, 5)
+    condition = torch.randn(3) if given == "vector" else torch.randn(2, 4, 5)
     images = torch.randint(4, (5, 1, 4, 5))
     expected = npx.complete(model, images, 2, fills=2, condition=condition.expand(5, *condition.shape))
     found = npx.complete(model, images, 2, fills=2, condition=condition)

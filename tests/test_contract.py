@@ -70,15 +70,17 @@ def is_legal(family: str, head: str, channels: int, levels: int) -> bool:
 
 
 def combinations() -> list:
-    """All legal combinations; by default one for every family, head and condition, in which channels and levels take
-    turns, the rest under the marker."""
+    """All legal combinations. By default every head without condition and every condition with one head, in which
+    heads, channels and levels take turns from family to family; the rest under the marker."""
     cases = []
-    for family, declared in npx.families().items():
-        for head in npx.heads():
+    for place, (family, declared) in enumerate(npx.families().items()):
+        for head_place, head in enumerate(npx.heads()):
             legal = [sizes for sizes in itertools.product((1, 3), (2, 5)) if is_legal(family, head, *sizes)]
             for turn, kind in enumerate((None, *declared.conditions)):
+                chosen = kind is None or (place + turn) % len(npx.heads()) == head_place
                 for number, (channels, levels) in enumerate(legal):
-                    marks = () if number == turn % len(legal) else pytest.mark.full
+                    by_default = chosen and number == (place + turn + head_place) % len(legal)
+                    marks = () if by_default else pytest.mark.full
                     name = f"{family}-{head}-{kind or 'free'}-{channels}x{levels}"
                     cases.append(pytest.param(family, head, kind, channels, levels, marks=marks, id=name))
     return cases
@@ -100,7 +102,7 @@ def test_contract(family, head, kind, channels, levels):
 )
 def test_contract_on_long_canvases_with_each_switch(family, options):
     channels = 3 if npx.families()[family].channel_masks else 1
-    report = check(build(family, "categorical", None, channels, 3, **options), seeds=4)
+    report = check(build(family, "categorical", None, channels, 3, **options), seeds=2)
     assert report.passed, str(report)
 
 

@@ -268,7 +268,7 @@ def test_older_versions_are_brought_up_step_by_step(saved, monkeypatch):
 # A disk that fails
 
 
-class DiskFull(OSError):
+class DiskFullError(OSError):
     def __init__(self):
         super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -287,7 +287,7 @@ def fail_config(monkeypatch):
     def half(self, text, *args, **kwargs):
         if self.name == "config.json":
             original(self, text[:10])
-            raise DiskFull
+            raise DiskFullError
         return original(self, text, *args, **kwargs)
 
     monkeypatch.setattr(Path, "write_text", half)
@@ -295,14 +295,14 @@ def fail_config(monkeypatch):
 
 def fail_sync(monkeypatch):
     def sync(file):
-        raise DiskFull
+        raise DiskFullError
 
     monkeypatch.setattr(os, "fsync", sync)
 
 
 def fail_card(monkeypatch):
     def save(self, *args, **kwargs):
-        raise DiskFull
+        raise DiskFullError
 
     monkeypatch.setattr(saving.ModelCard, "save", save)
 
@@ -320,6 +320,28 @@ def test_a_full_disk_leaves_the_old_model(tiny, saved, monkeypatch, fail, assert
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert npx.load(saved).family == "gated_pixelcnn"
     assert sorted(os.listdir(saved.parent)) == ["saved"]
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_failure_while_the_files_are_put_in_place_leaves_one_whole_model(tiny, saved, monkeypatch, which):
+    """Never the weights of one model beside the config of another."""
+    calls = []
+    for name in ("replace", "rename"):
+        original = getattr(os, name)
+
+        def move(*args, original=original, **kwargs):
+            calls.append(args)
+            if len(calls) == which:
+                raise DiskFullError
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, move)
+    try:
+        tiny("pixelcnn", shape=(3, 2, 2)).save_pretrained(saved)
+        expected = "pixelcnn"
+    except UserError:
+        expected = "gated_pixelcnn"
+    assert npx.load(saved).family == expected
 
 
 def test_a_target_that_is_a_file(tiny, tmp_path, assert_sentence):

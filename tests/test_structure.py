@@ -15,13 +15,14 @@ The rule, module by module (ours only; `errors` and `version` may be imported by
     __init__                  -> anything but cli
     __main__                  -> cli
 
-An import under TYPE_CHECKING is for annotations and never happens, so it may point the other way; it may still only
-name what is listed in FOR_TYPES. An import inside a function happens when the function is called: it may point the other
+An import under TYPE_CHECKING is for annotations and never happens, so it may point the other way, as
+listed in FOR_TYPES. An import inside a function happens when the function is called: it may point the other
 way where two modules know each other (a model makes its stepper, `load` makes a model), listed in WHEN_CALLED. Neither
 counts for cycles at import time; all others do.
 """
 
 import ast
+import functools
 import inspect
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def name_of(path):
 MODULES = {name_of(path): path for path in FILES}
 
 
+@functools.cache
 def imports(path):
     """(what of ours, "always" | "types" | "called") for every import in a file."""
     found = []

@@ -92,17 +92,22 @@ def test_contract(family, head, kind, channels, levels):
     assert report.passed, str(report)
 
 
-@pytest.mark.parametrize(
-    ("family", "options"),
-    [
-        pytest.param(family, options, id=f"{family}-{','.join(f'{k}={v}' for k, v in options.items())}")
-        for family in npx.families()
-        for options in ({}, *switched(family))
-    ],
-)
-def test_contract_on_long_canvases_with_each_switch(family, options):
+def switched_families() -> list:
+    """Every family as it is and with each switch; long canvases for the latter under the marker."""
+    cases = []
+    for family in npx.families():
+        for options in ({}, *switched(family)):
+            name = f"{family}-{','.join(f'{k}={v}' for k, v in options.items()) or 'default'}"
+            cases.append(pytest.param(family, options, None if not options else (4, 5), id=name))
+            if options:
+                cases.append(pytest.param(family, options, None, marks=pytest.mark.full, id=f"{name}-long"))
+    return cases
+
+
+@pytest.mark.parametrize(("family", "options", "size"), switched_families())
+def test_contract_with_each_switch(family, options, size):
     channels = 3 if npx.families()[family].channel_masks else 1
-    report = check(build(family, "categorical", None, channels, 3, **options), seeds=2)
+    report = check(build(family, "categorical", None, channels, 3, **options), seeds=2, size=size)
     assert report.passed, str(report)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from nextpixel.checking import agreement, causality, fields, totals
+from nextpixel.checking import agreement, causality, fields, layers, totals
 from nextpixel.checking.report import Finding, Report
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
 from nextpixel.image_model import ImageModel
@@ -75,7 +75,7 @@ def check(
         run("jacobian", lambda: causality.jacobian(some, canvas))
         run("receptive field", lambda: fields.receptive_fields(model, canvas, any_size and size is None, seeds))
         if model.channels_by == "network":
-            run("mask layers", lambda: fields.masked_layers(drawn, canvas))
+            run("mask layers", lambda: layers.masked_layers(drawn, canvas))
         if model.channels_by == "head" and model.shape[0] > 1:
             run("channel order", lambda: causality.head_order(drawn, canvas))
         run("pmf sums", lambda: totals.pmfs(some, canvas))

@@ -126,8 +126,11 @@ class ConditionEmbedding(nn.Module):
         return parts
 
     def _classes(self, value: object, n: int, like: Tensor) -> Tensor:
-        classes = torch.as_tensor(value, device=like.device)
-        if classes.is_floating_point():
+        try:
+            classes = torch.as_tensor(value, device=like.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"Classes must be integers, not {type(value).__name__}.") from error
+        if classes.is_floating_point() or classes.dtype == torch.bool:
             raise UserError("Classes must be integers.")
         classes = classes.long().expand(n) if classes.dim() == 0 else classes.long()
         if classes.shape != (n,):
@@ -140,7 +143,10 @@ class ConditionEmbedding(nn.Module):
 
 def _dense(kind: str, value: object, shape: tuple[int, ...], n: int, like: Tensor) -> Tensor:
     """One condition for all pictures, or one each, as [n, *shape]. The sides of a map follow the picture's."""
-    given = torch.as_tensor(value).to(like)
+    try:
+        given = torch.as_tensor(value).to(like)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"The {kind} condition must be a tensor of numbers, not {type(value).__name__}.") from error
     if given.dim() == len(shape):
         given = given.expand(n, *given.shape)
     if given.dim() != 1 + len(shape) or given.shape[:2] != (n, shape[0]):

@@ -12,6 +12,8 @@ class UserError(ValueError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ " Did you mean 'x'?" with the known name nearest to ``name``, or "" if none is near."""
+    if not name:
+        return ""
     options = sorted(known)
     by_lower = {option.lower(): option for option in options}
     scores = {lower: _likeness(name.lower(), lower) for lower in by_lower}

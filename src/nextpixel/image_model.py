@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from nextpixel.causal import Whole, initialise_from_data
 from nextpixel.embedding import ConditionEmbedding, EmbeddingKind, SymbolEmbedding
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
+from nextpixel.images.levels import check_levels
 from nextpixel.networks import family as family_named
 from nextpixel.saving import HubModel
 
@@ -47,6 +48,7 @@ class ImageModel(HubModel):
         embedding_features: int = 16,
     ):
         super().__init__()
+        _check_made_for(shape, levels, classes, vector, map_shape, embedding)
         declared = family_named(family)
         config = _config(declared.network.Config, options or {}, f"the family {family}")
         channels, height, width = (int(size) for size in shape)
@@ -66,8 +68,6 @@ class ImageModel(HubModel):
             map_size = (map_shape[0], map_shape[1], map_shape[2]) if map_shape else None
             self.condition = ConditionEmbedding(CONDITION_FEATURES, classes, vector, map_size, (height, width))
         if classes is not None:
-            if classes < 1:
-                raise UserError(f"A class-conditional model needs at least 1 class, not {classes}.")
             self.register_buffer("class_prior", torch.full((classes,), 1 / classes))
         sizes = self.head.sizes if self.channels_by == "network" else (sum(self.head.sizes),)
         self.network = declared.network(
@@ -93,11 +93,16 @@ class ImageModel(HubModel):
 
     def embed_condition(self, condition: object, n: int, size: tuple[int, int]) -> Tensor | None:
         """[n, 1 or H, 1 or W, E], or None; UserError if the condition does not fit the model."""
+        parts = self.condition_parts(condition, n)
+        return None if parts is None or self.condition is None else self.condition(parts, size)
+
+    def condition_parts(self, condition: object, n: int) -> dict[str, Tensor] | None:
+        """The condition of n pictures as tensors by kind, one entry a picture; None for an unconditional model."""
         if self.condition is None:
             if condition is not None:
                 raise UserError("This model is not conditional: leave the condition out.")
             return None
-        return self.condition(self.condition.parts(condition, n, self.like()), size)
+        return self.condition.parts(condition, n, self.like())
 
     def check_images(self, x: Tensor) -> Tensor:
         """x as an integer tensor on the model's device; UserError if it cannot be an image of this model."""
@@ -208,14 +213,10 @@ def build(
         shape, levels = shape or tuple(like.shape), levels or like.levels
     if shape is None or levels is None:
         raise UserError("Say what the images look like: like=DATA, or shape=(C, H, W) and levels=K.")
-    if len(shape) != 3 or min(shape) < 1:
-        raise UserError(f"The shape must be (C, H, W) with positive sizes, not {tuple(shape)}.")
-    if levels < 2:
-        raise UserError(f"A model needs at least 2 levels, not {levels}.")
     return ImageModel(
         family,
         list(shape),
-        int(levels),
+        levels,
         head or ("bernoulli" if levels == 2 else "categorical"),
         options,
         head_options,
@@ -238,6 +239,28 @@ def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
     return kind(**options)
 
 
+def _check_made_for(
+    shape: object, levels: object, classes: object, vector: object, map_shape: object, embedding: object
+) -> None:
+    """What a model is made for, as a user or a config.json says it: UserError for what cannot be."""
+
+    def sizes(value: object, count: int) -> bool:
+        return isinstance(value, list) and len(value) == count and all(type(v) is int and v > 0 for v in value)
+
+    if not sizes(shape, 3):
+        raise UserError(f"The shape must be (C, H, W), positive integers, not {shape!r}.")
+    if type(levels) is not int:
+        raise UserError(f"The number of levels must be an integer, not {levels!r}.")
+    check_levels(levels)
+    for name, value in (("classes", classes), ("vector", vector)):
+        if value is not None and not (type(value) is int and value > 0):
+            raise UserError(f"The number for {name} must be a positive integer, not {value!r}.")
+    if map_shape is not None and not sizes(map_shape, 3):
+        raise UserError(f"The map_shape must be (D, h, w), positive integers, not {map_shape!r}.")
+    if embedding not in get_args(EmbeddingKind):
+        raise UserError(f"The embedding must be one of {', '.join(get_args(EmbeddingKind))}, not {embedding!r}.")
+
+
 def _head(name: str, channels: int, levels: int, options: dict[str, Any]) -> Any:
     known = heads()
     if name not in known:
@@ -247,6 +270,15 @@ def _head(name: str, channels: int, levels: int, options: dict[str, Any]) -> Any
     refusal = known[name].refusal(levels)
     if refusal:
         raise UserError(refusal)
+    wanted = known[name].options()
+    for option, value in options.items():
+        if option not in wanted:
+            has = ", ".join(wanted) or "none"
+            raise UserError(
+                f"There is no option {option!r} in the head {name}; it has: {has}." + did_you_mean(option, wanted)
+            )
+        if type(value) is not int or value < 1:
+            raise UserError(f"The option {option} of the head {name} must be a positive integer, not {value!r}.")
     return known[name](channels, levels, **options)
 
 

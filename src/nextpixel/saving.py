@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -45,12 +45,11 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """Write the folder, aside first: if that fails (a full disk), what was there before is left as it was."""
-        if kwargs.pop("push_to_hub", False):
-            return self.push_to_hub(repo_id=kwargs.pop("repo_id", None) or Path(save_directory).name, **kwargs)
-        target = Path(save_directory)
+        target = Path(save_directory).resolve()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            aside = target.parent / f".{target.name}-{uuid.uuid4().hex}"
+            aside.mkdir()
             try:
                 self._save_pretrained(aside)
                 self.generate_model_card().save(aside / README)
@@ -62,6 +61,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
                 shutil.rmtree(aside, ignore_errors=True)
         except (OSError, safetensors.SafetensorError) as error:
             raise UserError(f"Could not save the model to {target} ({error}); what was there is unchanged.") from error
+        if kwargs.pop("push_to_hub", False):
+            return self.push_to_hub(repo_id=kwargs.pop("repo_id", None) or target.name, **kwargs)
         return None
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -91,12 +92,12 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         try:
             model = cls(**{key: config[key] for key in known if key in config})
             model.to(DTYPES[config["dtype"]])
+            model.card = dict(config.get("card", {}))
         except UserError:
             raise
-        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # whatever nonsense in a config brings about
             raise UserError(f"{files[0]} does not describe a model ({type(error).__name__}: {error}).") from error
         _load_weights(model, files[1])
-        model.card = config.get("card", {})
         return model.eval()
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
@@ -106,12 +107,23 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
 
 def _swap_in(aside: Path, target: Path) -> None:
-    """Put the finished folder in the place of the old one; other files in the old one are kept."""
+    """Put the finished folder in the place of the old one, whole; other files of the old one are kept."""
     if not target.exists():
         os.rename(aside, target)
         return
-    for name in (WEIGHTS, README, CONFIG):
-        os.replace(aside / name, target / name)
+    if not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file")
+    old = aside.with_name(aside.name + "-old")
+    os.rename(target, old)
+    try:
+        os.rename(aside, target)
+    except OSError:
+        os.rename(old, target)
+        raise
+    for other in old.iterdir():
+        if other.name not in (WEIGHTS, README, CONFIG):
+            shutil.move(other, target / other.name)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _local_files(folder: Path) -> tuple[Path, Path]:
@@ -150,7 +162,7 @@ def _hub_files(repo: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: it is damaged, or not a model's config.") from error
     version = config.get("format_version") if isinstance(config, dict) else None
     if not isinstance(version, int):

@@ -73,6 +73,8 @@ class Stepper:
     def push(self, values: Tensor) -> None:
         """Say what the next symbol is, [n] integers, and go on to the one after it."""
         row, column, channel = self._here()
+        if not ((values >= 0) & (values < self.model.levels)).all():
+            raise UserError(f"Pushed values must be the model's levels 0..{self.model.levels - 1}.")
         if self.model.channels_by == "network" or channel == 0:
             self.log_pmf()  # the layers must have seen this position before it is left
         self.images[:, channel, row, column] = values

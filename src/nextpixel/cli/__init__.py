@@ -32,7 +32,7 @@ def main() -> None:
         status = app(standalone_mode=False)
     except Interrupted as stopped:
         _say(str(stopped))
-        raise SystemExit(130) from None
+        raise SystemExit(0 if stopped.planned else 130) from None
     except Exception as error:
         if debug:
             raise

@@ -156,38 +156,20 @@ def _check_training_device(device: str) -> None:
 
 def _build(options: ModelOptions, data: Any) -> ImageModel:
     declared = family(options.family)
-    head_name = options.head or None
-    head_defaults = {}
-    if head_name in heads():
-        head_defaults = _init_defaults(heads()[str(head_name)])
-    if options.head_option and head_name is None:
+    if options.head_option and not options.head:
         raise UserError("Name the head as well (--head) to give it options with --head-option.")
     if options.class_conditional and data.classes is None:
         raise UserError(f"{data.name} has no labels to condition on.")
-    chosen = pairs(options.option, declared.options, f"the family {options.family}")
-    head_options = pairs(options.head_option, head_defaults, f"the head {head_name}")
-    try:
-        return build(
-            options.family,
-            like=data,
-            head=head_name,
-            classes=data.classes if options.class_conditional else None,
-            embedding=options.embedding,
-            head_options=head_options,
-            **chosen,
-        )
-    except UserError:
-        raise
-    except (ValueError, IndexError, RuntimeError) as error:  # sizes that no layer can have
-        asked = ", ".join([*options.option, *options.head_option]) or "these data"
-        raise UserError(f"No {options.family} can be built with {asked} ({str(error).splitlines()[0]}).") from error
-
-
-def _init_defaults(kind: type) -> dict[str, Any]:
-    import inspect
-
-    parameters = inspect.signature(kind).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    head_defaults = heads()[options.head].options() if options.head in heads() else {}
+    return build(
+        options.family,
+        like=data,
+        head=options.head or None,
+        classes=data.classes if options.class_conditional else None,
+        embedding=options.embedding,
+        head_options=pairs(options.head_option, head_defaults, f"the head {options.head}"),
+        **pairs(options.option, declared.options, f"the family {options.family}"),
+    )
 
 
 def _finish(model: ImageModel, data: Any, json_file: Path | None) -> None:

@@ -5,6 +5,7 @@ Everything is computed in the log domain: no probability is ever exponentiated, 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
@@ -43,6 +44,12 @@ class Head(nn.Module):
         values of this pixel's earlier channels.
         """
         raise NotImplementedError
+
+    @classmethod
+    def options(cls) -> dict[str, int]:
+        """Options of the head beside channels and levels, with their defaults: all positive integers."""
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
     @classmethod
     def refusal(cls, levels: int) -> str | None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.causal import Add, Gate, Layout, PixelConv, ReLU, RowConv, Run, ShiftDown, Split
-from nextpixel.networks.network import Network, mask_a_row, register, spread
+from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
 
 
 @register(
@@ -47,6 +47,10 @@ class GatedPixelCNN(Network):
         """vertical k×k convolutions as 1×k then k×1"""
         dropout: float = 0.0
         """dropped share of the features between the gate and the residual, in training"""
+
+        def __post_init__(self) -> None:
+            check_options(self, counts="layers features", kernels="kernel first_kernel", shares="dropout")
+            check_first_kernel(self.first_kernel)
 
     layers: Any  # of _Layer; a ModuleList does not say of what
 

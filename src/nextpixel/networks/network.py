@@ -151,6 +151,31 @@ def mask_a_row(seen: Tensor, half: int, groups: int, pixel: tuple[int, int]) -> 
     return reached
 
 
+def check_options(config: Any, *, counts: str = "", kernels: str = "", shares: str = "") -> None:
+    """UserError for option values that make no network. Names are separated by spaces; `counts` must be positive,
+    `kernels` positive and odd, `shares` from 0 to below 1. The types of all fields are checked too."""
+    for field in dataclasses.fields(config):
+        value, kind = getattr(config, field.name), type(field.default)
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if not fits:
+            raise UserError(f"The option {field.name} must be of type {kind.__name__}, not {value!r}.")
+    for name in counts.split():
+        if getattr(config, name) < 1:
+            raise UserError(f"The option {name} must be at least 1, not {getattr(config, name)}.")
+    for name in kernels.split():
+        if getattr(config, name) < 1 or getattr(config, name) % 2 == 0:
+            raise UserError(f"The option {name} must be odd and positive, not {getattr(config, name)}.")
+    for name in shares.split():
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"The option {name} must be at least 0 and below 1, not {getattr(config, name)}.")
+
+
+def check_first_kernel(size: int) -> None:
+    """A first layer without the current pixel sees nothing through a 1×1."""
+    if size < 3:
+        raise UserError(f"The option first_kernel must be at least 3, not {size}.")
+
+
 def spread(seen: Tensor, rows: range, columns: range) -> Tensor:
     """All pixels that a kernel reaches from the pixels `seen`: offsets rows × columns, bool [H, W]."""
     reached = torch.zeros_like(seen)

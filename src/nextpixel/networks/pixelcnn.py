@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.causal import Add, Layout, PixelConv, ReLU, Run
-from nextpixel.networks.network import Network, mask_a_row, register, spread
+from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
 
 
 @register(
@@ -43,6 +43,10 @@ class PixelCNN(Network):
         """features of the output layers; 0 means 2h"""
         dropout: float = 0.0
         """dropped share of the features inside each block, in training"""
+
+        def __post_init__(self) -> None:
+            check_options(self, counts="blocks features", kernels="kernel first_kernel", shares="dropout")
+            check_first_kernel(self.first_kernel)
 
     blocks: Any  # of _Block; a ModuleList does not say of what
 

@@ -32,7 +32,7 @@ from nextpixel.causal import (
     Run,
     ShiftDown,
 )
-from nextpixel.networks.network import Network, register, spread
+from nextpixel.networks.network import Network, check_options, register, spread
 
 Field = tuple[Tensor, Tensor]  # what is seen of the row stream and of the pixel stream of a level, bool [H, W]
 
@@ -59,7 +59,10 @@ class PixelCNNPP(Network):
         shortcuts: bool = True
         """connect each level's way down with its way up"""
         normalised: bool = True
-        """weight normalisation, initialised from the first batch by `train`"""
+        """weight normalisation, initialised from the first images by `train`"""
+
+        def __post_init__(self) -> None:
+            check_options(self, counts="scales blocks features", shares="dropout")
 
     def __init__(self, config: Config, inputs: Layout, outputs: Layout, condition: int | None = None):
         super().__init__(config, inputs, outputs, condition)

@@ -26,7 +26,7 @@ from nextpixel.causal import (
     Positions,
     Run,
 )
-from nextpixel.networks.network import Network, register
+from nextpixel.networks.network import Network, check_options, register
 
 
 @register(
@@ -53,6 +53,9 @@ class PixelSNAIL(Network):
         """features of a value, per head"""
         dropout: float = 0.0
         """dropped share inside each residual layer, in training"""
+
+        def __post_init__(self) -> None:
+            check_options(self, counts="blocks layers features heads keys values", shares="dropout")
 
     blocks: Any  # of _Block; a ModuleList does not say of what
 

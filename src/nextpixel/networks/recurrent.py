@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nextpixel.causal import Add, Highway, Layout, PixelConv, ReLU, Run
 from nextpixel.errors import UserError
-from nextpixel.networks.network import Network, mask_a_row, spread
+from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,12 @@ class RecurrentConfig:
     highway: bool = False
     """mix each layer's input and output by a learned gate instead of adding"""
 
+    def __post_init__(self) -> None:
+        check_options(self, counts="layers features", kernels="first_kernel")
+        check_first_kernel(self.first_kernel)
+        if self.residual and self.highway:
+            raise UserError("Choose residual or highway connections, not both: --option residual=false.")
+
 
 class RecurrentNetwork(Network):
     Config: Any = RecurrentConfig
@@ -44,8 +50,6 @@ class RecurrentNetwork(Network):
 
     def __init__(self, config: RecurrentConfig, inputs: Layout, outputs: Layout, condition: int | None = None):
         super().__init__(config, inputs, outputs, condition)
-        if config.residual and config.highway:
-            raise UserError("Choose residual or highway connections, not both: --option residual=false.")
         half, groups = config.first_kernel // 2, inputs.groups
         hidden, wide = (Layout.of(width, groups) for width in (config.features, 2 * config.features))
         out = Layout.of(config.out_features or 2 * config.features, groups)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.causal import Layout, PixelConv, RowLSTM, Run
-from nextpixel.networks.network import register, spread
+from nextpixel.networks.network import check_options, register, spread
 from nextpixel.networks.recurrent import RecurrentConfig, RecurrentNetwork
 
 
@@ -29,6 +29,10 @@ class RowLSTMNetwork(RecurrentNetwork):
     class Config(RecurrentConfig):
         width: int = 3
         """columns of the input-to-state and the state-to-state convolution (odd)"""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            check_options(self, kernels="width")
 
     def recurrence(self, wide: Layout, hidden: Layout) -> nn.Module:
         return _Recurrence(wide, hidden, self.config.width)

@@ -13,7 +13,7 @@ from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import storage_dtype
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.progress import Steps
-from nextpixel.tasks.sample import SampleOptions, choose, uniform_noise, with_overrides
+from nextpixel.tasks.sample import SampleOptions, choose, chosen, uniform_noise, with_overrides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,7 @@ def complete(
         raise UserError(f"fills must be at least 1, not {fills}.")
     if model.classes is not None and condition is None:
         raise UserError("This model is class-conditional: say the class of each picture, for example condition=labels.")
+    conditions = model.condition_parts(condition, n)
     rows, rest = divmod(pixels, width)
     was_training = model.training
     model.eval()
@@ -62,16 +63,16 @@ def complete(
             -(-n * fills // options.batch_size) * (height - rows), "completing", unit=" rows", show=progress
         ) as steps:
             for start in range(0, n * fills, options.batch_size):
-                chosen = torch.arange(start, min(start + options.batch_size, n * fills))
-                source = images[chosen // fills]
-                stepper = Stepper(model, len(chosen), _each(condition, chosen // fills), (height, width))
+                numbers = torch.arange(start, min(start + options.batch_size, n * fills))
+                source = images[numbers // fills]
+                stepper = Stepper(model, len(numbers), chosen(conditions, numbers // fills), (height, width))
                 stepper.prefill(source[:, :, :rows])
                 for column in range(rest):
                     for channel in range(channels):
                         stepper.push(source[:, channel, rows, column])
-                noise = uniform_noise(options.seed, range(start, start + len(chosen)), (channels, height, width))
-                nats[chosen] = _fill(stepper, noise, options, steps)
-                filled[chosen] = stepper.images.cpu().to(filled.dtype)
+                noise = uniform_noise(options.seed, range(start, start + len(numbers)), (channels, height, width))
+                nats[numbers] = _fill(stepper, noise, options, steps)
+                filled[numbers] = stepper.images.cpu().to(filled.dtype)
     finally:
         model.train(was_training)
     return Completions(filled.view(n, fills, *images.shape[1:]), nats.view(n, fills), exact=True)
@@ -110,10 +111,3 @@ def _prefix(known: int | Tensor, height: int, width: int) -> int:
             "pixels known further down cannot be taken into account."
         )
     return count
-
-
-def _each(condition: Any, chosen: Tensor) -> Any:
-    if isinstance(condition, dict):
-        return {kind: _each(value, chosen) for kind, value in condition.items()}
-    value = condition if condition is None else torch.as_tensor(condition)
-    return value if value is None or value.dim() == 0 else value[chosen]

@@ -34,15 +34,15 @@ class Evaluation:
     """The figures of one model on one split.
 
     nats: mean of −log p(x) per image; bits_per_dim: the same divided by ln 2 · C·H·W; stderr: standard error of
-    bits_per_dim over the images. exact: the figure is −log p(x) itself, not a bound. For a class-conditional model
-    p(x) is the marginal Σ_y p(y) p(x|y); given_class is the bits/dim of −log p(x|y) at the true class, a smaller number
-    that must not be compared with unconditional models.
+    bits_per_dim over the images (None for one image). exact: the figure is −log p(x) itself, not a bound. For a
+    class-conditional model p(x) is the marginal Σ_y p(y) p(x|y); given_class is the bits/dim of −log p(x|y) at the true
+    class, a smaller number that must not be compared with unconditional models.
     """
 
     bits_per_dim: float
     nats: float
-    stderr: float
-    nats_stderr: float
+    stderr: float | None
+    nats_stderr: float | None
     exact: bool
     given_class: float | None
     class_accuracy: float | None
@@ -103,12 +103,14 @@ def evaluate(
     finally:
         model.train(was_training)
     all_nats = torch.cat(nats)
-    error = float(all_nats.std() / math.sqrt(len(all_nats))) if len(all_nats) > 1 else math.nan
+    if not torch.isfinite(all_nats).all():
+        raise UserError("The model gives likelihoods that are not finite: its weights are damaged.")
+    error = float(all_nats.std() / math.sqrt(len(all_nats))) if len(all_nats) > 1 else None
     training = getattr(model, "card", {}).get("training", {})
     return Evaluation(
         bits_per_dim=_bits(all_nats.mean(), data),
         nats=float(all_nats.mean()),
-        stderr=_bits(error, data),
+        stderr=None if error is None else _bits(error, data),
         nats_stderr=error,
         exact=True,
         given_class=_bits(torch.cat(given).mean(), data) if given else None,
@@ -135,6 +137,8 @@ def check_split(model: ImageModel, data: Split) -> None:
         raise UserError(
             f"{data.name} has {data.levels} levels, the model {model.levels}: load the data with levels={model.levels}."
         )
+    if model.classes is not None and data.labels is not None and int(data.labels.max()) >= model.classes:
+        raise UserError(f"{data.name} has a label {int(data.labels.max())}, the model {model.classes} classes.")
 
 
 def _bits(nats: float | torch.Tensor, data: Split) -> float:

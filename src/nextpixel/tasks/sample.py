@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,10 @@ class SampleOptions:
     """pictures drawn together"""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"temperature must not be negative, not {self.temperature}.")
+        if self.seed < 0:
+            raise UserError(f"seed must not be negative, not {self.seed}.")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"temperature must be a number and not negative, not {self.temperature}.")
         if self.top_k < 0:
             raise UserError(f"top_k must not be negative, not {self.top_k}.")
         if self.batch_size < 1:
@@ -57,8 +60,10 @@ def sample(
     options = with_overrides(options or SampleOptions(), overrides)
     if n < 0:
         raise UserError(f"The number of pictures must not be negative, not {n}.")
-    condition = _conditions(model, n, condition, options.seed)
     height, width = size or model.shape[1:]
+    if height < 1 or width < 1:
+        raise UserError(f"The size of a picture must be positive, not {height}x{width}.")
+    conditions = model.condition_parts(_classes(model, n, condition, options.seed), n)
     pictures = torch.zeros(n, model.shape[0], height, width, dtype=storage_dtype(model.levels))
     was_training = model.training
     model.eval()
@@ -66,7 +71,7 @@ def sample(
         with Steps(-(-n // options.batch_size) * height, "sampling", unit=" rows", show=progress) as steps:
             for start in range(0, n, options.batch_size):
                 stop = min(start + options.batch_size, n)
-                stepper = Stepper(model, stop - start, part(condition, start, stop), (height, width))
+                stepper = Stepper(model, stop - start, chosen(conditions, slice(start, stop)), (height, width))
                 noise = uniform_noise(options.seed, range(start, stop), (model.shape[0], height, width))
                 draw(stepper, noise, options, steps)
                 pictures[start:stop] = stepper.images.cpu().to(pictures.dtype)
@@ -90,8 +95,8 @@ def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
         return log_pmf.argmax(1)
     scaled = log_pmf.double() / options.temperature
     if options.top_k and options.top_k < scaled.shape[1]:
-        least = scaled.topk(options.top_k, dim=1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+        kept = scaled.topk(options.top_k, dim=1)  # exactly k, also where several are equally likely
+        scaled = torch.full_like(scaled, -torch.inf).scatter(1, kept.indices, kept.values)
     cumulative = torch.softmax(scaled, 1).cumsum(1)
     # The last sum is 1 only up to rounding; scaling the noise by it keeps values without probability out of reach.
     reached = cumulative <= (noise.to(cumulative) * cumulative[:, -1]).unsqueeze(1)
@@ -113,16 +118,13 @@ def with_overrides(options: Any, overrides: dict[str, Any]) -> Any:
     return dataclasses.replace(options, **overrides)
 
 
-def part(condition: Any, start: int, stop: int) -> Any:
+def chosen(conditions: dict[str, Tensor] | None, which: slice | Tensor) -> dict[str, Tensor] | None:
     """The conditions of some of the pictures."""
-    if isinstance(condition, dict):
-        return {kind: part(value, start, stop) for kind, value in condition.items()}
-    if isinstance(condition, Tensor) and condition.dim() > 0:
-        return condition[start:stop]
-    return condition
+    return None if conditions is None else {kind: value[which] for kind, value in conditions.items()}
 
 
-def _conditions(model: ImageModel, n: int, condition: Any, seed: int) -> Any:
+def _classes(model: ImageModel, n: int, condition: Any, seed: int) -> Any:
+    """The condition, with classes chosen where none were given."""
     if model.condition is None or not model.condition.only_classes:
         return None if isinstance(condition, str) else condition
     classes = model.classes or 0
@@ -134,7 +136,6 @@ def _conditions(model: ImageModel, n: int, condition: Any, seed: int) -> Any:
         prior = model.get_buffer("class_prior").double().cpu().numpy()
         # A stream of its own beside the pictures' noise: pictures stay the same when n grows.
         draws = [np.random.default_rng([seed, index, 1]).random() for index in range(n)]
-        chosen = np.searchsorted(np.cumsum(prior / prior.sum()), draws, side="right")
-        return torch.from_numpy(np.minimum(chosen, classes - 1))
-    chosen_class = torch.as_tensor(condition)
-    return chosen_class.expand(n) if chosen_class.dim() == 0 else chosen_class
+        drawn = np.searchsorted(np.cumsum(prior / prior.sum()), draws, side="right")
+        return torch.from_numpy(np.minimum(drawn, classes - 1))
+    return condition

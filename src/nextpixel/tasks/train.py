@@ -33,7 +33,7 @@ class TrainOptions:
     decay: float = 0.999995
     """factor per step of the exponential schedule"""
     weight_decay: float = 0.01
-    """decoupled weight decay of weights that are matrices or kernels"""
+    """weight decay of weights that are matrices or kernels (decoupled with adamw)"""
     gradient_clip: float = 1.0
     """largest norm of the gradient; 0 means no clipping"""
     ema: float = 0.999
@@ -56,17 +56,31 @@ class TrainOptions:
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         for name, value in positive.items():
-            if value <= 0:
+            if not value > 0:  # refuses NaN too
                 raise UserError(f"{name} must be positive, not {value}.")
         for name, choices in (("optimizer", ("adamw", "rmsprop")), ("schedule", ("cosine", "exponential", "constant"))):
             if getattr(self, name) not in choices:
                 raise UserError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
+        at_least_zero = ("warmup_steps", "weight_decay", "gradient_clip", "valid_images", "sample_every")
+        for name in (*at_least_zero, "checkpoint_minutes", "max_minutes"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}.")
+        if not 0 < self.decay <= 1:
+            raise UserError(f"decay must be above 0 and at most 1, not {self.decay}.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed must be between 0 and {2**32 - 1}, not {self.seed}.")
+        if not 0 <= self.threads <= 1024:
+            raise UserError(f"threads must be between 0 and 1024, not {self.threads}.")
         if not 0 <= self.ema < 1:
             raise UserError(f"ema must be at least 0 and below 1, not {self.ema}.")
 
 
 class Interrupted(UserError):  # noqa: N818 - it is no error
-    """Training was stopped by the user; everything needed to go on was saved."""
+    """Training was stopped by the user; everything needed to go on was saved. `planned`: by max_minutes."""
+
+    def __init__(self, sentence: str, planned: bool = False):
+        super().__init__(sentence)
+        self.planned = planned
 
 
 def train(
@@ -128,6 +142,11 @@ def check_fit(model: ImageModel, data: Dataset) -> None:
         )
     if model.shape != data.shape:
         raise UserError(f"The model is for pictures of {model.shape}, {data.name} has {data.shape}.")
+    if model.condition is not None and not model.condition.only_classes:
+        raise UserError(
+            "Training here knows no conditions but classes: for vectors and maps write the loop yourself, "
+            "as docs/guide.md shows."
+        )
     if model.classes is not None:
         if data.train.labels is None:
             raise UserError(f"The model is class-conditional, but {data.name} has no labels.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
-import os
 import signal
-import time
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,14 +19,13 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel, condition_of
-from nextpixel.images import Dataset, names
-from nextpixel.images.pictures import grid
+from nextpixel.images import Dataset
 from nextpixel.saving import load
 from nextpixel.tasks.batches import Batches, InOrder, spaced
+from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.sample import sample
-from nextpixel.tasks.train import Interrupted, TrainOptions
+from nextpixel.tasks.train import TrainOptions
 
 FIRST_LOOK = 64  # images from which weight-normalised layers are initialised
 
@@ -50,6 +50,7 @@ class TrainingModule(pl.LightningModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
         if self.averaged is not None:  # here, so that a checkpoint at the end of the step has it
             # Early steps count more, or the average would remember the random initial weights for 1/(1-decay) steps.
@@ -94,102 +95,6 @@ class TrainingModule(pl.LightningModule):
         return options.decay ** (step - warmup) if options.schedule == "exponential" else 1.0
 
 
-class Keeper(pl.Callback):
-    """Checkpoints, the saved model, the curve and the sample grids in the run folder; stops when told to."""
-
-    def __init__(self, folder: RunFolder, data: Dataset, options: TrainOptions, progress: TrainProgress):
-        self.folder, self.data, self.options, self.progress = folder, data, options, progress
-        recorded = folder.read_config()["data"]
-        # A card may be published: it names a data set, never a path on this machine.
-        self.data_options = recorded if recorded.get("source") in names() else None
-        self.best = math.inf
-        self.random: Tensor | None = None  # the generator's state in the checkpoint that we go on from
-        self.stop: str | None = None
-        self.started = self.saved = time.monotonic()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
-        step = trainer.global_step
-        if step % 20 == 0 or step == 1:
-            bits = float(module.last_loss)
-            if not math.isfinite(bits):
-                raise UserError(f"The loss became {bits} at step {step}: try a lower learning rate (--learning-rate).")
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.folder.log({"step": step, "epoch": trainer.current_epoch + 1, "train": bits, "rate": rate})
-            module.logger.experiment.add_scalar("bits per dim/train", bits, step)
-            module.logger.experiment.add_scalar("learning rate", rate, step)
-        self.progress.step(step, module.last_loss)
-        now = time.monotonic()
-        if self.options.max_minutes and now - self.started > 60 * self.options.max_minutes:
-            self.stop = f"after {self.options.max_minutes:g} minutes, as asked"
-        if self.stop or now - self.saved > 60 * self.options.checkpoint_minutes:
-            self.save(trainer)
-        if self.stop:
-            raise Interrupted(
-                f"Training was stopped {self.stop}; nothing is lost: "
-                f"go on with nextpixel train --resume {self.folder.path}"
-            )
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        if trainer.sanity_checking:
-            return
-        bits, step, epoch = float(trainer.callback_metrics["valid"]), trainer.global_step, trainer.current_epoch + 1
-        self.folder.log({"step": step, "epoch": epoch, "valid": bits})
-        module.logger.experiment.add_scalar("bits per dim/valid", bits, step)
-        self.progress.valid(epoch, bits)
-        if bits <= self.best:
-            self.best = bits
-            model: ImageModel = module.evaluated
-            model.card = {
-                "data": self.data.name,
-                "data_options": self.data_options,
-                "protocol": self.data.protocol,
-                "training": {
-                    "epochs": epoch,
-                    "of_epochs": self.options.epochs,
-                    "steps": step,
-                    "valid_bits_per_dim": bits,
-                    "averaged": bool(self.options.ema),
-                    "seed": self.options.seed,
-                },
-            }
-            model.save_pretrained(self.folder.model)
-        if self.options.sample_every and epoch % self.options.sample_every == 0:
-            pictures = sample(module.evaluated.eval(), n=36, seed=0, condition="each")
-            picture = grid(pictures, self.data.levels)
-            picture.save(self.folder.samples / f"epoch-{epoch:04d}.png")
-            pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
-            module.logger.experiment.add_image(
-                "samples", pixels.view(picture.height, picture.width, 3), step, dataformats="HWC"
-            )
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        self.save(trainer)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Write aside, then rename: a full disk or a power cut leaves the previous checkpoint whole."""
-        aside = self.folder.last.with_suffix(".tmp")
-        try:
-            trainer.save_checkpoint(aside, weights_only=False)  # False: with everything to go on
-            os.replace(aside, self.folder.last)
-        except (OSError, RuntimeError) as error:
-            aside.unlink(missing_ok=True)
-            raise UserError(
-                f"The checkpoint could not be written ({error}); the one before is whole: free some space, then go on "
-                f"with nextpixel train --resume {self.folder.path}"
-            ) from error
-        self.saved = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "random": torch.get_rng_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.random = state["best"], state["random"]
-
-    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
-        if self.random is not None:
-            torch.set_rng_state(self.random)
-
-
 def fit(
     model: ImageModel, data: Dataset, options: TrainOptions, folder: RunFolder, *, resume: bool, progress: bool
 ) -> ImageModel:
@@ -222,20 +127,45 @@ def fit(
         )
         checkpoint = folder.last if resume else None
         valid = InOrder(spaced(data.valid, options.valid_images), options.batch_size * 4)
-        previous = signal.signal(signal.SIGINT, lambda *_: setattr(keeper, "stop", "by Ctrl-C"))
-        terminated = signal.signal(signal.SIGTERM, lambda *_: setattr(keeper, "stop", "by a signal"))
-        try:
-            with bar:
-                if resume:
-                    state = torch.load(folder.last, map_location="cpu", weights_only=True)
-                    folder.forget_after(state["global_step"])
-                    bar.start_at(state["global_step"])
-                trainer.fit(module, batches, valid, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            signal.signal(signal.SIGINT, previous)
-            signal.signal(signal.SIGTERM, terminated)
+        with bar, _stopping(keeper):
+            if resume:
+                step = _check_checkpoint(folder, module)
+                folder.forget_after(step)
+                bar.start_at(step)
+            trainer.fit(module, batches, valid, ckpt_path=checkpoint, weights_only=True)
+    (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
     best: ImageModel = load(folder.path)
     model.load_state_dict(best.state_dict())
     model.card = best.card
     model.run_folder = folder.path
     return model.to("cpu").eval().requires_grad_(True)
+
+
+@contextlib.contextmanager
+def _stopping(keeper: Keeper) -> Iterator[None]:
+    """Let the keeper hear Ctrl-C and SIGTERM; only the main thread may say what signals do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    keeper.listen = True
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_checkpoint(folder: RunFolder, module: TrainingModule) -> int:
+    """The step of the run's checkpoint; UserError if it is damaged or another model's."""
+    try:
+        state = torch.load(folder.last, map_location="cpu", weights_only=True)
+        step, weights = int(state["global_step"]), state["state_dict"]
+    except Exception as error:  # whatever a damaged file brings about
+        raise UserError(
+            f"{folder.last} is damaged and cannot be resumed from; the best model so far may be whole: {folder.model}."
+        ) from error
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != wanted:
+        raise UserError(f"{folder.last} belongs to another model: resume with the one the run was started with.")
+    return step

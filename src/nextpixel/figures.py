@@ -96,7 +96,8 @@ def curve(metrics: Sequence[dict[str, Any]], baselines: dict[str, float] | None 
         plot.set_ylim(min(drawn) - 0.05 * (top - min(drawn)), top * 1.15)
     plot.set_xlabel("step")
     plot.set_ylabel("bits/dim")
-    plot.legend(fontsize=8)
+    if drawn:
+        plot.legend(fontsize=8)
     plot.grid(alpha=0.3)
     return figure
 

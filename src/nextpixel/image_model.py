@@ -106,8 +106,8 @@ class ImageModel(HubModel):
 
     def check_images(self, x: Tensor) -> Tensor:
         """x as an integer tensor on the model's device; UserError if it cannot be an image of this model."""
-        if x.dim() != 4 or x.shape[1] != self.shape[0]:
-            raise UserError(f"Images must have shape [N, {self.shape[0]}, H, W], not {list(x.shape)}.")
+        if x.dim() != 4 or x.shape[1] != self.shape[0] or 0 in x.shape[2:]:
+            raise UserError(f"Images must have shape [N, {self.shape[0]}, H, W] with H, W > 0, not {list(x.shape)}.")
         if x.is_floating_point() or x.dtype == torch.bool:
             raise UserError(f"Images must be integers 0..{self.levels - 1}, not {x.dtype}.")
         x = x.to(self.like().device)

@@ -77,7 +77,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         # One metadata key only: with two or more the file would not be the same byte for byte every time.
-        safetensors.torch.save_file(weights, save_directory / WEIGHTS, metadata={"format": "pt"})
+        # Written as bytes: save_file would let nobody but the owner read the file, whatever the umask.
+        (save_directory / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -85,6 +86,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         where = str(pretrained_model_name_or_path)
         files = _local_files(Path(where)) if os.path.isdir(where) else _hub_files(where, kwargs)
         config = _read_config(files[0])
+        if not isinstance(config.get("card", {}), dict):
+            raise UserError(f"{files[0]}: the card must be a table of names and values.")
         known = list(inspect.signature(cls.__init__).parameters)[1:]
         for key in config:
             if key not in known and key not in cls._own_keys:
@@ -92,7 +95,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         try:
             model = cls(**{key: config[key] for key in known if key in config})
             model.to(DTYPES[config["dtype"]])
-            model.card = dict(config.get("card", {}))
+            model.card = config.get("card", {})
         except UserError:
             raise
         except Exception as error:  # whatever nonsense in a config brings about

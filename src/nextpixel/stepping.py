@@ -73,6 +73,8 @@ class Stepper:
     def push(self, values: Tensor) -> None:
         """Say what the next symbol is, [n] integers, and go on to the one after it."""
         row, column, channel = self._here()
+        if values.shape != (self.n,):
+            raise UserError(f"There must be one value a picture: {self.n}, not {list(values.shape)}.")
         if not ((values >= 0) & (values < self.model.levels)).all():
             raise UserError(f"Pushed values must be the model's levels 0..{self.model.levels - 1}.")
         if self.model.channels_by == "network" or channel == 0:
@@ -90,6 +92,8 @@ class Stepper:
     def fork(self, indices: Tensor | list[int]) -> Stepper:
         """Go on with the pictures `indices` [m], each as a picture of its own; this stepper stays as it is."""
         chosen = torch.as_tensor(indices, dtype=torch.long, device=self.images.device)
+        if chosen.dim() != 1 or not ((chosen >= 0) & (chosen < self.n)).all():
+            raise UserError(f"Fork takes a list of picture numbers 0..{self.n - 1}.")
         copy = object.__new__(Stepper)
         copy.__dict__.update(self.__dict__)
         copy.n, copy.images = len(chosen), self.images[chosen]

@@ -21,6 +21,7 @@ from nextpixel.images.resize import Fit, check_fit, fit_all, fit_note, size_pair
 from nextpixel.images.source import Part, Source, channels_first
 from nextpixel.images.split import Dataset, Split
 
+MOST_CLASSES = 100_000
 SPLITS = ("train", "valid", "test")
 
 
@@ -141,7 +142,10 @@ def _classes(source: Source) -> int | None:
         return None
     if missing:
         raise UserError(f"{source.name} has labels for {', '.join(labelled)} but not for {', '.join(missing)}.")
-    return 1 + max(int(labels.max(initial=0)) for labels in labelled.values())
+    classes = 1 + max(int(labels.max(initial=0)) for labels in labelled.values())
+    if classes > MOST_CLASSES:
+        raise UserError(f"{source.name} has a label {classes - 1}: labels must be class numbers below {MOST_CLASSES}.")
+    return classes
 
 
 def _plain_split(source: Source, key: str, part: Part, classes: int | None) -> Split:

@@ -75,6 +75,8 @@ def verify(name: str, folder: str | os.PathLike[str] | None = None) -> dict[str,
         found = _find(entry, None)
     else:
         found = Path(folder) / name if (Path(folder) / name).is_dir() else Path(folder)
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"The data folder {folder} does not exist.")
     if found is None or not found.is_dir():
         raise UserError(_where_to_put(entry))
     if not entry.checksums:

@@ -162,6 +162,8 @@ def check_options(config: Any, *, counts: str = "", kernels: str = "", shares: s
     for name in counts.split():
         if getattr(config, name) < 1:
             raise UserError(f"The option {name} must be at least 1, not {getattr(config, name)}.")
+    if getattr(config, "out_features", 0) < 0:
+        raise UserError(f"The option out_features must not be negative, not {config.out_features}.")
     for name in kernels.split():
         if getattr(config, name) < 1 or getattr(config, name) % 2 == 0:
             raise UserError(f"The option {name} must be odd and positive, not {getattr(config, name)}.")

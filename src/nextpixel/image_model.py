@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, get_args
@@ -69,6 +70,10 @@ class ImageModel(HubModel):
             self.condition = ConditionEmbedding(CONDITION_FEATURES, classes, vector, map_size, (height, width))
         if classes is not None:
             self.register_buffer("class_prior", torch.full((classes,), 1 / classes))
+        made = self._hub_mixin_config  # the arguments, as config.json will hold them
+        if isinstance(made, dict):  # in full, so that a default may change without changing what old files mean
+            made["options"] = dataclasses.asdict(config)
+            made["head_options"] = {name: getattr(self.head, name) for name in self.head.options()}
         sizes = self.head.sizes if self.channels_by == "network" else (sum(self.head.sizes),)
         self.network = declared.network(
             config, self.embedding.layout, type(self.embedding.layout)(sizes), CONDITION_FEATURES if wanted else None
@@ -228,8 +233,6 @@ def build(
 
 
 def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
-    import dataclasses
-
     known = [field.name for field in dataclasses.fields(kind)]
     for name in options:
         if name not in known:

@@ -13,7 +13,7 @@ import typer
 from nextpixel import figures
 from nextpixel.cli.arguments import Json, check_device, recorded_data
 from nextpixel.cli.options import flags_of, pairs, read_config
-from nextpixel.cli.output import console, table, write_json
+from nextpixel.cli.output import console, table, with_error, write_json
 from nextpixel.errors import UserError
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
@@ -99,7 +99,7 @@ def train(
         loaded = load_data(source, images)
         if folder.read_config().get("train_sha256", loaded.train.sha256) != loaded.train.sha256:
             raise UserError(f"The training images of {source} are not those that {resume} began with: start a new run.")
-        finished = folder.checkpoint_step() >= training.epochs * -(-len(loaded.train) // training.batch_size)
+        finished = folder.checkpoint()["global_step"] >= training.epochs * -(-len(loaded.train) // training.batch_size)
     elif data is None:
         raise UserError("Say which data to train on: a name (nextpixel data list) or a path.")
     else:
@@ -183,7 +183,7 @@ def _finish(model: ImageModel, data: Any, json_file: Path | None) -> None:
     table(
         f"{best.family} on {data.name}",
         [
-            ("valid bits/dim", f"{result.bits_per_dim:.4f} ± {result.stderr:.4f}"),
+            ("valid bits/dim", with_error(result.bits_per_dim, result.stderr, 4)),
             ("valid nats per image", f"{result.nats:.2f}"),
             ("parameters", f"{best.parameter_count:,}"),
             ("run", folder.path),

@@ -20,14 +20,15 @@ from nextpixel.errors import UserError, did_you_mean
 
 @functools.cache
 def field_help(kind: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    body = tree.body[0].body  # type: ignore[attr-defined]
-    found = {}
-    for statement, following in pairwise(body):
-        documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        if documented and isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            found[statement.target.id] = str(following.value.value)
+    """The docstring under each field of a dataclass, inherited ones first."""
+    found: dict[str, str] = {}
+    for owner in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(owner)))
+        body = tree.body[0].body  # type: ignore[attr-defined]
+        for statement, following in pairwise(body):
+            documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            if documented and isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                found[statement.target.id] = str(following.value.value)
     return found
 
 

@@ -30,6 +30,11 @@ def table(title: str, rows: list[tuple[Any, ...]], columns: tuple[str, ...] = ("
     console().print(shown)
 
 
+def with_error(value: float, error: float | None, digits: int) -> str:
+    """A figure with its standard error, where there is one."""
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
 def writable(path: Path | None) -> Path | None:
     """Callback of options that name a file to write: a name that cannot be written is refused before the work."""
     if path is None:

@@ -10,7 +10,7 @@ import typer
 from nextpixel import figures
 from nextpixel.cli.arguments import Class, Device, Json, Model, class_condition, open_data, open_model, split_of
 from nextpixel.cli.options import flags_of
-from nextpixel.cli.output import console, table, writable, write_json
+from nextpixel.cli.output import console, table, with_error, writable, write_json
 from nextpixel.errors import UserError
 from nextpixel.tasks import complete as completing
 from nextpixel.tasks import evaluate as evaluating
@@ -56,8 +56,8 @@ def evaluate(
     chosen = split_of(open_data(model, opened, data, images), split)
     result = evaluating.evaluate(opened, chosen, options, progress=True)
     rows = [
-        ("bits/dim", f"{result.bits_per_dim:.4f} ± {result.stderr:.4f}"),
-        ("nats per image", f"{result.nats:.3f} ± {result.nats_stderr:.3f}"),
+        ("bits/dim", with_error(result.bits_per_dim, result.stderr, 4)),
+        ("nats per image", with_error(result.nats, result.nats_stderr, 3)),
         ("exact or bound", "exact" if result.exact else "bound"),
     ]
     if result.given_class is not None and result.class_accuracy is not None:

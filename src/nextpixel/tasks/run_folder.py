@@ -104,8 +104,8 @@ class RunFolder:
                 raise UserError(f"{self.config} is damaged: the part {part!r} is missing.")
         return config
 
-    def checkpoint_step(self) -> int:
-        """The step of the last checkpoint; UserError unless there is one that can be read."""
+    def checkpoint(self) -> dict[str, Any]:
+        """The last checkpoint; UserError unless there is one that can be read."""
         if not self.last.is_file():
             raise UserError(f"{self.path} holds no checkpoint to resume from: start a new run.")
         try:
@@ -114,9 +114,9 @@ class RunFolder:
             raise UserError(
                 f"The checkpoint {self.last} is damaged: the run cannot go on from it; start a new one."
             ) from error
-        if not isinstance(state, dict) or "global_step" not in state:
+        if not isinstance(state, dict) or not {"global_step", "state_dict"} <= state.keys():
             raise UserError(f"{self.last} is no checkpoint of a training run.")
-        return int(state["global_step"])
+        return state
 
     def log(self, values: dict[str, Any]) -> None:
         with open(self.metrics, "a") as file:

@@ -113,6 +113,7 @@ def train(
         folder = RunFolder(run)
         if not folder.last.is_file():
             raise UserError(f"{run} holds no checkpoint to resume from.")
+        folder.hold()
     else:
         folder = RunFolder.fresh(run, f"{model.family}-{data.name}")
         folder.create(

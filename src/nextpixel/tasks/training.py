@@ -158,14 +158,9 @@ def _stopping(keeper: Keeper) -> Iterator[None]:
 
 def _check_checkpoint(folder: RunFolder, module: TrainingModule) -> int:
     """The step of the run's checkpoint; UserError if it is damaged or another model's."""
-    try:
-        state = torch.load(folder.last, map_location="cpu", weights_only=True)
-        step, weights = int(state["global_step"]), state["state_dict"]
-    except Exception as error:  # whatever a damaged file brings about
-        raise UserError(
-            f"{folder.last} is damaged and cannot be resumed from; the best model so far may be whole: {folder.model}."
-        ) from error
+    state = folder.checkpoint()
+    weights = state["state_dict"]
     wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != wanted:
         raise UserError(f"{folder.last} belongs to another model: resume with the one the run was started with.")
-    return step
+    return int(state["global_step"])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nextpixel.causal import Add, Layout, PixelConv, ReLU, Run
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
+from nextpixel.networks.output import OutputLayers
 
 
 @register(
@@ -57,9 +58,7 @@ class PixelCNN(Network):
         out = Layout.of(config.out_features or 2 * config.features, inputs.groups)
         self.first = PixelConv(inputs, wide, "A", left=half, rows=half, side=half)
         self.blocks = nn.ModuleList(_Block(wide, hidden, config, condition) for _ in range(config.blocks))
-        self.out = nn.ModuleList(
-            [ReLU(), PixelConv(wide, out, "B"), ReLU(), PixelConv(out, out, "B"), ReLU(), PixelConv(out, outputs, "B")]
-        )
+        self.out = OutputLayers(wide, out, outputs)
 
     def rows(self, x: Tensor | None, condition: Tensor | None, run: Run) -> list[Tensor]:
         if condition is None:
@@ -70,9 +69,7 @@ class PixelCNN(Network):
         h = self.first(x, run)
         for index, block in enumerate(self.blocks):
             h = block(h, contexts[index] if contexts else None, run)
-        for relu, conv in zip(self.out[::2], self.out[1::2], strict=True):
-            h = conv(relu(h), run)
-        return h
+        return self.out(h, run)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         seen = torch.zeros(height, width, dtype=torch.bool)

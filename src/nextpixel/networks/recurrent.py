@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Add, Highway, Layout, PixelConv, ReLU, Run
+from nextpixel.causal import Add, Highway, Layout, PixelConv, Run
 from nextpixel.errors import UserError
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, spread
+from nextpixel.networks.output import OutputLayers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +59,7 @@ class RecurrentNetwork(Network):
             _Layer(self.recurrence(wide, hidden), wide, hidden, config, condition) for _ in range(config.layers)
         )
         self.add = Add()
-        self.out = nn.ModuleList(
-            [ReLU(), PixelConv(wide, out, "B"), ReLU(), PixelConv(out, out, "B"), ReLU(), PixelConv(out, outputs, "B")]
-        )
+        self.out = OutputLayers(wide, out, outputs)
 
     def recurrence(self, wide: Layout, hidden: Layout) -> nn.Module:
         """The layer itself: called with (features, the network's input or None, run), gives hidden features."""
@@ -80,9 +79,7 @@ class RecurrentNetwork(Network):
                 skips = skip if skips is None else self.add(skips, skip)
         if skips is not None:
             h = self.add(h, skips)
-        for relu, conv in zip(self.out[::2], self.out[1::2], strict=True):
-            h = conv(relu(h), run)
-        return h
+        return self.out(h, run)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         seen = torch.zeros(height, width, dtype=torch.bool)

@@ -143,9 +143,9 @@ def test_every_command_explains_itself_with_an_example(nextpixel, command):
         ("train bits.npz --option lyers=3", "Did you mean 'layers'"),
         ("train bits.npz --option layers", "name=value"),
         ("train bits.npz --option layers=many", "type int"),
-        ("train bits.npz --option kernel=2", "kernel=2"),
-        ("train bits.npz --option features=0", "features=0"),
-        ("train bits.npz --option dropout=2", "dropout=2"),
+        ("train bits.npz --option kernel=2", "kernel must be odd"),
+        ("train bits.npz --option features=0", "features must be at least 1"),
+        ("train bits.npz --option dropout=2", "dropout must be"),
         ("train bits.npz --epochs 0", "epochs must be positive"),
         ("train bits.npz --epochs 1.5", "integer"),
         ("train bits.npz --batch-size -1", "batch_size must be positive"),
@@ -246,7 +246,6 @@ def test_a_mistake_gives_one_sentence_and_status_2(nextpixel, folder, line, says
     ],
     ids=" ".join,
 )
-@pytest.mark.xfail(reason="TrainOptions and the networks do not refuse these yet", strict=False)
 def test_absurd_training_options_are_refused(nextpixel, folder, flags):
     ended = nextpixel("train", "bits.npz", *TINY, "--run", "absurd", *flags)
     assert ended.status == 2
@@ -343,7 +342,7 @@ def test_a_config_file_is_read_as_it_is_written(nextpixel, folder):
     assert nextpixel("train", "bits.npz", "--config", "c.yaml", "--epochs", "1", "--run", "made").status == 0
     recorded = yaml.safe_load(Path("made/config.yaml").read_text())
     assert (recorded["train"]["learning_rate"], recorded["train"]["epochs"]) == (1e-3, 1)
-    assert recorded["model"]["options"] == {"features": 6}
+    assert recorded["model"]["options"]["features"] == 6
     assert recorded["model"]["classes"] == 3
     assert "learning_rate: 0.001" in nextpixel("config", "show", "made").out
 
@@ -453,10 +452,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen:
     )
 
 
-TRAINER_WINS = pytest.mark.xfail(reason="the Trainer's own handler may end the run before ours saves it", strict=False)
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=TRAINER_WINS)])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_says_how_to_go_on_and_does(nextpixel, folder, sent):
     flags = ["--epochs", "100000", "--option", "layers=2", "--option", "features=6", "--run", "long"]
     with start("train", "bits.npz", *flags) as program:
@@ -469,7 +465,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(nextpixel, folder, s
     assert "Traceback" not in err
     assert "nextpixel train --resume long" in err
     resumed = nextpixel("train", "--resume", "long", "--max-minutes", "0.001")
-    assert resumed.status == 130
+    assert resumed.status == 0  # a stop that was asked for beforehand
     assert "--resume long" in resumed.err
 
 
@@ -527,5 +523,5 @@ def test_the_published_sets_can_be_read(nextpixel, folder):
     assert "as published" in ended.out
     flags = ["--data-dir", shared, "--max-minutes", "0.001", "--run", "on-mnist", "--option", "layers=2"]
     ended = nextpixel("train", "mnist", "--binarise", "dynamic", *flags)
-    assert ended.status == 130
+    assert ended.status == 0
     assert "55,000 images of 1x28x28, 2 levels" in ended.err

@@ -115,6 +115,8 @@ class Stepper:
         """Take the first rows of the pictures as known, [n, C, h, W], in one Whole pass. Only at the very start."""
         if self.position != (0, 0, 0) or self._log_pmf is not None:
             raise UserError("Known rows can only be given before the first symbol is asked for or pushed.")
+        if rows.dim() == 4 and rows.shape[2] == 0:
+            return
         known = self.model.check_images(rows)
         if known.shape[0] != self.n or known.shape[3] != self.width or known.shape[2] > self.height:
             raise UserError(
@@ -122,8 +124,6 @@ class Stepper:
                 f"not {list(known.shape)}."
             )
         height = known.shape[2]
-        if height == 0:
-            return
         self.images[:, :, :height] = known
         embedded = self.model.embedding(known, self._memory.like)
         condition = self._condition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,8 +57,8 @@ class TrainOptions:
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         for name, value in positive.items():
-            if not value > 0:  # refuses NaN too
-                raise UserError(f"{name} must be positive, not {value}.")
+            if not 0 < value < math.inf:  # refuses NaN too
+                raise UserError(f"{name} must be positive and finite, not {value}.")
         for name, choices in (("optimizer", ("adamw", "rmsprop")), ("schedule", ("cosine", "exponential", "constant"))):
             if getattr(self, name) not in choices:
                 raise UserError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")

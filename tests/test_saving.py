@@ -77,7 +77,9 @@ def test_what_the_folder_holds(saved):
     config = json.loads((saved / "config.json").read_text())
     assert config["format_version"] == 1
     assert config["family"] == "gated_pixelcnn"
-    assert config["options"] == {"layers": 2, "features": 6, "first_kernel": 3}
+    asked = {"layers": 2, "features": 6, "first_kernel": 3}
+    assert {name: config["options"][name] for name in asked} == asked
+    assert config["options"].keys() == npx.families()["gated_pixelcnn"].options.keys()  # defaults included
     assert config["dtype"] == "float32"
     card = (saved / "README.md").read_text()
     assert card.startswith("---\n")
@@ -274,11 +276,15 @@ class DiskFullError(OSError):
 
 
 def fail_weights(monkeypatch):
-    def half(tensors, filename, *args, **kwargs):
-        Path(filename).write_bytes(b"half")
-        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    original = Path.write_bytes
 
-    monkeypatch.setattr(safetensors.torch, "save_file", half)
+    def half(self, data, *args, **kwargs):
+        if self.name == "model.safetensors":
+            original(self, data[: len(data) // 2])
+            raise DiskFullError
+        return original(self, data, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_bytes", half)
 
 
 def fail_config(monkeypatch):

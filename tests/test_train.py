@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -222,8 +223,12 @@ def epoch_of(batches):
 
 
 def test_every_epoch_is_a_permutation_of_its_own():
-    batches = Batches(numbered(50), 8, seed=3)
-    epochs = [epoch_of(batches) for _ in range(3)]
+    trained = 0
+    batches = Batches(numbered(50), 8, seed=3, trained=lambda: trained)
+    epochs = []
+    for _ in range(3):
+        epochs.append(epoch_of(batches))
+        trained += len(batches)
     orders = []
     for epoch in epochs:
         assert [len(images) for images, _ in epoch] == [8] * 6 + [2]
@@ -238,15 +243,19 @@ def test_every_epoch_is_a_permutation_of_its_own():
 
 @pytest.mark.parametrize("taken", range(1, 8))
 def test_batches_go_on_where_they_were_left(taken):
-    one = Batches(numbered(50), 8, seed=0)
-    expected = epoch_of(one) + epoch_of(one)
-    first = Batches(numbered(50), 8, seed=0)
-    iterator = iter(first)
+    """Also when more had been fetched than trained on."""
+    trained = 0
+    batches = Batches(numbered(50), 8, seed=0, trained=lambda: trained)
+    expected = epoch_of(batches)
+    trained = len(batches)
+    expected += epoch_of(batches)
+    trained = 0
+    iterator = iter(batches)
     found = [epoch_of([next(iterator)])[0] for _ in range(taken)]
-    second = Batches(numbered(50), 8, seed=0)
-    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    next(iterator, None)  # fetched ahead, and lost when the run is interrupted
     while len(found) < len(expected):
-        found += epoch_of(second)
+        trained = len(found)
+        found += epoch_of(batches)
     assert found == expected
 
 
@@ -255,8 +264,8 @@ def test_dynamic_binarisation_is_drawn_anew_each_epoch_and_repeatably():
     split = Split(torch.zeros_like(grey), None, 2, "grey", "dynamic", grey=grey, grey_levels=256)
 
     def two_epochs():
-        batches = Batches(split, 40, seed=0)
-        return [torch.cat([images for images, _ in batches]) for _ in range(2)]
+        epochs = [Batches(split, 40, seed=0, trained=lambda done=done: done) for done in range(2)]
+        return [torch.cat([images for images, _ in batches]) for batches in epochs]
 
     first, second = two_epochs()
     assert not torch.equal(first, second)
@@ -319,8 +328,8 @@ def assert_same_state(one, other):
     assert one["lr_schedulers"][0]["last_epoch"] == other["lr_schedulers"][0]["last_epoch"]
 
 
-# 4 batches an epoch, 3 epochs: at the first step, in the middle of an epoch, at the last step of an epoch, at the end.
-@pytest.mark.parametrize("step", [1, 6, 8, 12])
+# 4 batches an epoch, 3 epochs: at the first step, in the middle of an epoch, at the last step of an epoch.
+@pytest.mark.parametrize("step", [1, 6, 8])
 @pytest.mark.parametrize("kind", ["plain", "dropout", "dynamic", "classes"])
 def test_interrupted_and_resumed_is_bit_identical(digits, tiny, tmp_path, monkeypatch, kind, step):
     data = dynamic(digits) if kind == "dynamic" else digits
@@ -341,6 +350,15 @@ def test_interrupted_and_resumed_is_bit_identical(digits, tiny, tmp_path, monkey
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+def test_a_stop_at_the_very_last_step_has_nothing_to_stop(digits, tiny, tmp_path, monkeypatch):
+    settings = {"epochs": 3, "learning_rate": 1e-2, "ema": 0.9}
+    fit(tiny(like=digits), digits, tmp_path / "whole", **settings)
+    interrupt_at(monkeypatch, 12)
+    fit(tiny(like=digits), digits, tmp_path / "stopped", **settings)
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "stopped"))
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
 
 
 def test_interrupted_twice_in_one_epoch(digits, tiny, tmp_path, monkeypatch):
@@ -523,17 +541,15 @@ def test_a_full_disk_leaves_the_previous_checkpoint(digits, tiny, run, monkeypat
 
 
 def test_a_full_disk_while_the_model_is_saved(digits, tiny, run, monkeypatch, assert_sentence):
-    import safetensors.torch
+    original, calls = Path.write_bytes, []
 
-    original, calls = safetensors.torch.save_file, []
-
-    def save(tensors, filename, *args, **kwargs):
-        calls.append(filename)
+    def save(self, data):
+        calls.append(self)
         if len(calls) == 1:
-            return original(tensors, filename, *args, **kwargs)
+            return original(self, data)
         return full_disk()
 
-    monkeypatch.setattr(safetensors.torch, "save_file", save)
+    monkeypatch.setattr(Path, "write_bytes", save)
     with pytest.raises(UserError) as caught:
         fit(tiny(like=digits), digits, run, epochs=3, learning_rate=1e-2, ema=0.0)
     assert len(calls) == 2

@@ -3,8 +3,7 @@ uninterrupted one would have seen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,36 +14,29 @@ from nextpixel.images import Split
 class Batches:
     """Shuffled (images, labels or empty) batches of a training split; the last one of an epoch may be short.
 
-    Iterating runs through one epoch from the current position; `state_dict` holds epoch and position.
+    Every iteration begins at the batch after those that were *trained* on, not after those that were handed out: a
+    trainer may fetch batches ahead, or begin an epoch anew after a resumption, and none is lost or seen twice.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int):
-        self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.epoch = self.position = 0
+    def __init__(self, split: Split, batch_size: int, seed: int, trained: Callable[[], int] = lambda: 0):
+        """trained: tells how many batches have been trained on since the start of the run."""
+        self.split, self.batch_size, self.seed, self.trained = split, batch_size, seed, trained
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, first = self.epoch, self.position
+        epoch, first = divmod(self.trained(), len(self))
         order = torch.randperm(len(self.split), generator=self._generator(epoch, 0))
         for at in range(first, len(self)):
             indices = order[at * self.batch_size : (at + 1) * self.batch_size]
             images = self.split.draw(indices, self._generator(epoch, at + 1))
             labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices]
-            # Before the batch is handed out: nobody may come back after the last one.
-            self.epoch, self.position = (epoch + 1, 0) if at + 1 == len(self) else (epoch, at + 1)
             yield images, labels
 
     def _generator(self, epoch: int, draw: int) -> torch.Generator:
         # Distinct seeds for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches.
         return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 2**24 + draw)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
 
 
 class InOrder:

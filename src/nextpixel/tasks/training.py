@@ -125,6 +125,7 @@ def fit(
             num_sanity_val_steps=0,
             log_every_n_steps=10**9,  # our own curve is logged by Keeper
         )
+        batches.trained = lambda: trainer.global_step
         checkpoint = folder.last if resume else None
         valid = InOrder(spaced(data.valid, options.valid_images), options.batch_size * 4)
         with bar, _stopping(keeper):

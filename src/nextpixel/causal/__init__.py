@@ -4,7 +4,7 @@ from nextpixel.causal.attention import CausalAttention, Positions
 from nextpixel.causal.convolution import PixelConv, RowConv, ShiftDown
 from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
 from nextpixel.causal.normalisation import initialise_from_data
-from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Gate, Highway, LinearGate, ReLU, Split
+from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Dropout, Gate, Highway, LinearGate, ReLU, Split
 from nextpixel.causal.recurrence import DiagonalBiLSTM, RowLSTM
 from nextpixel.causal.resampling import DoublePixels, DoubleRows, Halve
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, UnwrittenError, Whole
@@ -18,6 +18,7 @@ __all__ = [
     "DiagonalBiLSTM",
     "DoublePixels",
     "DoubleRows",
+    "Dropout",
     "Gate",
     "Halve",
     "Highway",

@@ -179,8 +179,8 @@ class PixelConv(nn.Module):
 
     def _step(self, x: Tensor | None, run: Cursor) -> Tensor:
         memory, group = run.memory, run.group
-        plan = memory.plan(self, lambda: _StepPlan(self))
-        if not self._remembers and self.mask == "B":
+        plan: _StepPlan = memory.plans.get(self) or memory.plan(self, lambda: _StepPlan(self))
+        if plan.pointwise:
             assert x is not None
             return torch.addmm(plan.bias[group], x, plan.weight[group])
         ring = self._ring(memory)
@@ -215,6 +215,7 @@ class _StepPlan:
         own = (
             kernel[:, :, -1, conv.reach - conv.left : conv.reach + 1].permute(0, 2, 1).flatten(1)
         )  # [outputs, taps * inputs]
+        self.pointwise = conv.mask == "B" and not conv._remembers  # one product, and nothing to remember
         self.starts = ends_in[:-1]  # where in memory a group's features begin
         self.seen = ends_in[:-1] if conv.mask == "A" else ends_in[1:]  # features seen of the current pixel
         self.outputs = [slice(start, end) for start, end in pairwise(ends_out)]

@@ -54,6 +54,13 @@ class ConcatELU(nn.Module):
         return F.elu(torch.cat([x, -x], -1))
 
 
+class Dropout(nn.Dropout):
+    """Nothing at all outside training: a Cursor calls it once a pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training and self.p else x
+
+
 class ReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Add, Gate, Layout, PixelConv, ReLU, RowConv, Run, ShiftDown, Split
+from nextpixel.causal import Add, Dropout, Gate, Layout, PixelConv, ReLU, RowConv, Run, ShiftDown, Split
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
 
 
@@ -142,7 +142,7 @@ class _Layer(nn.Module):
                 self.condition_down = nn.Linear(condition, 2 * features, bias=False)
         self.left = PixelConv(inputs, self.gated, "A" if first else "B", left=half)
         self.gate, self.split, self.add = Gate(), Split(), Add()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # Residual and skip as two pieces of one product. The last layer has no use for a residual.
         self.mix = PixelConv(hidden, hidden if last else Layout(hidden.sizes, pieces=2), "B")
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Add, Layout, PixelConv, ReLU, Run
+from nextpixel.causal import Add, Dropout, Layout, PixelConv, ReLU, Run
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
 from nextpixel.networks.output import OutputLayers
 
@@ -92,7 +92,7 @@ class _Block(nn.Module):
         self.widen = PixelConv(hidden, wide, "B")
         if condition is not None:
             self.condition = nn.Linear(condition, hidden.width, bias=False)
-        self.relu, self.add, self.dropout = ReLU(), Add(), nn.Dropout(config.dropout)
+        self.relu, self.add, self.dropout = ReLU(), Add(), Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: Tensor | None, run: Run) -> Tensor:
         h = self.narrow(self.relu(x), run)

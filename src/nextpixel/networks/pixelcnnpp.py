@@ -24,6 +24,7 @@ from nextpixel.causal import (
     ConcatELU,
     DoublePixels,
     DoubleRows,
+    Dropout,
     Halve,
     Layout,
     LinearGate,
@@ -206,7 +207,7 @@ class _Block(nn.Module):
         if condition is not None:
             self.row_condition = nn.Linear(condition, features, bias=False)
             self.pixel_condition = nn.Linear(condition, features, bias=False)
-        self.elu, self.gate, self.add, self.dropout = ConcatELU(), LinearGate(), Add(), nn.Dropout(config.dropout)
+        self.elu, self.gate, self.add, self.dropout = ConcatELU(), LinearGate(), Add(), Dropout(config.dropout)
 
     def rows(self, x: Tensor, skip: Tensor | None, here: Tensor | None, run: Run) -> tuple[Tensor, Tensor]:
         """The row stream's new features, and the context of the pixel stream."""

@@ -20,6 +20,7 @@ from nextpixel.causal import (
     CausalAttention,
     Concat,
     ConcatELU,
+    Dropout,
     Layout,
     LinearGate,
     PixelConv,
@@ -130,7 +131,7 @@ class _Residual(nn.Module):
             self.found = nn.Linear(2 * attended, features)
         if condition is not None:
             self.condition = nn.Linear(condition, features, bias=False)
-        self.elu, self.gate, self.add, self.dropout = ConcatELU(), LinearGate(), Add(), nn.Dropout(config.dropout)
+        self.elu, self.gate, self.add, self.dropout = ConcatELU(), LinearGate(), Add(), Dropout(config.dropout)
 
     def forward(self, x: Tensor, found: Tensor | None, context: Tensor | None, run: Run) -> Tensor:
         h = self.conv_1(self.elu(x), run)

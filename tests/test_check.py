@@ -5,6 +5,7 @@ import functools
 import json
 
 import mutants
+import mutants_of_later_families  # noqa: F401 - adds to the catalogue
 import pytest
 import torch
 import torch.nn.functional as F

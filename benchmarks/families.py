@@ -1,0 +1,76 @@
+"""What a family costs: training step and sampling of all families at about equal numbers of parameters (28×28, binary).
+
+python -m benchmarks.families [--threads 2] [--batch 16] [--pictures 64]
+
+Speed only; how well the families predict at equal cost is another question.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import nextpixel as npx
+from benchmarks.measure import interleaved, machine, save, seconds
+from nextpixel.image_model import ImageModel
+
+SIZES: dict[str, dict[str, Any]] = {
+    "pixelcnn": {"blocks": 8, "features": 45},
+    "gated_pixelcnn": {"layers": 8, "features": 32},
+    "row_lstm": {"layers": 5, "features": 32},
+    "diagonal_bilstm": {"layers": 4, "features": 34},
+    "pixelcnnpp": {"scales": 2, "blocks": 1, "features": 22},
+    "pixelsnail": {"blocks": 2, "layers": 2, "features": 36},
+}
+
+
+def training_step(model: ImageModel, x: torch.Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        (-model.log_prob(x)).mean().backward()
+        optimizer.step()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("threads", 2), ("batch", 16), ("pictures", 64), ("repeats", 4)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    x = torch.randint(0, 2, (args.batch, 1, 28, 28))
+    models = {name: npx.build(name, shape=(1, 28, 28), levels=2, **sizes) for name, sizes in SIZES.items()}
+    steps = interleaved({name: training_step(model, x) for name, model in models.items()}, args.repeats)
+    rows = []
+    for name, model in models.items():
+        model.eval()
+        pictures = torch.randint(0, 2, (args.pictures, 1, 28, 28))
+        with torch.no_grad():
+            whole = seconds(lambda model=model, pictures=pictures: model.log_pmf(pictures), 2)  # type: ignore[misc]
+        drawn = seconds(lambda model=model: npx.sample(model, n=args.pictures), 1)  # type: ignore[misc]
+        row = {
+            "family": name,
+            "parameters": model.parameter_count,
+            "train_images_per_second": args.batch / steps[name],
+            "sample_seconds": drawn,
+            "passes": drawn / whole,
+            "times_faster_than_rerunning": 784 * whole / drawn,
+        }
+        rows.append(row)
+        print(
+            f"{name:16} {row['parameters']:8,} parameters {row['train_images_per_second']:7.1f} images/s trained, "
+            f"{args.pictures} pictures in {drawn:6.2f} s = {row['passes']:5.1f} passes, "
+            f"{row['times_faster_than_rerunning']:5.0f} times faster than re-running"
+        )
+    save("families", {**machine(), **vars(args), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -76,8 +76,8 @@ def test_initialisation_from_data_makes_outputs_standard():
         assert torch.allclose(h.flatten(0, 2).std(0), torch.ones(4), atol=1e-3)
 
 
-def test_training_starts_from_data():
-    """The first thing that `train` does to a weight-normalised network."""
+def test_training_starts_from_data(tmp_path, monkeypatch):
+    """`train` sets gains and biases from training images, once, before the first step."""
     data = npx.dataset("digits")
     torch.manual_seed(0)
     model = npx.build("pixelcnnpp", like=data, scales=2, blocks=1, features=6, dropout=0.0)
@@ -85,5 +85,16 @@ def test_training_starts_from_data():
         before = float(model.log_prob(data.valid.images).mean())
         assert model.initialise_from_data(data.train.images[:64]) > 10
         assert float(model.log_prob(data.valid.images).mean()) != before
+    seen = []
+    original = npx.ImageModel.initialise_from_data
+
+    def watched(self, x, condition=None):
+        seen.append(x)
+        return original(self, x, condition)
+
+    monkeypatch.setattr(npx.ImageModel, "initialise_from_data", watched)
+    npx.train(model, data, epochs=1, batch_size=675, run=tmp_path / "run", progress=False)
+    assert len(seen) == 1
+    assert all((data.train.images == image).flatten(1).all(1).any() for image in seen[0])
     plain = npx.build("pixelcnnpp", like=data, scales=1, blocks=1, features=6, normalised=False)
     assert plain.initialise_from_data(data.train.images[:64]) == 0

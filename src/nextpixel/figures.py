@@ -34,8 +34,12 @@ def as_picture(image: Tensor, levels: int) -> np.ndarray[Any, Any]:
     return pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0)
 
 
-def show(axes: Axes, image: Tensor, levels: int, title: str = "") -> None:
-    axes.imshow(as_picture(image, levels), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def show(axes: Axes, image: Tensor, levels: int, title: str = "", known_rows: int | None = None) -> None:
+    """Draw one image [C, H, W]; rows that are not known are grey, whatever the levels."""
+    picture = as_picture(image, levels).copy()
+    if known_rows is not None:
+        picture[known_rows:] = 128
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.axis("off")
 
@@ -68,10 +72,8 @@ def completion_page(originals: Tensor, completed: Tensor, known_rows: int, level
     figure, axes = new_figure(2 + fills, n, (0.95 * n + 1.1, 1.05 * (2 + fills)))
     names = ["original", "known", *[f"fill {index + 1}" for index in range(fills)]]
     for column in range(n):
-        known = originals[column].clone()
-        known[:, known_rows:] = (levels - 1) // 2  # grey: neither black nor white
-        for row, image in enumerate([originals[column], known, *completed[column]]):
-            show(axes[row, column], image, levels)
+        for row, image in enumerate([originals[column], originals[column], *completed[column]]):
+            show(axes[row, column], image, levels, known_rows=known_rows if row == 1 else None)
             if row == 1:
                 axes[row, column].axhline(known_rows - 0.5, color="tab:red", linewidth=1.5)
     for row, name in enumerate(names):

@@ -280,7 +280,7 @@ def test_given_classes_is_for_class_conditional_models(tiny, assert_sentence):
 
 
 def test_labels_must_be_there(tiny, assert_sentence):
-    from nextpixel.image_model import condition_of
+    from nextpixel.model import condition_of
 
     with pytest.raises(UserError, match="no labels") as caught:
         condition_of(tiny(classes=3), None)

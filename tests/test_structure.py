@@ -7,7 +7,7 @@ The rule, module by module (ours only; `errors` and `version` may be imported by
     heads                     -> heads
     networks                  -> causal, networks                       (never a head)
     embedding                 -> causal, images.levels
-    card, saving, image_model -> each other, causal, networks, heads, embedding, images.levels
+    card, saving, model, image_model -> each other, causal, networks, heads, embedding, images.levels
     stepping                  -> causal; image_model for its types only
     tasks                     -> tasks, image_model, stepping, saving, images   (never networks or heads)
     checking, checks, figures -> the same, and causal
@@ -33,8 +33,8 @@ import nextpixel
 SOURCE = Path(nextpixel.__file__).parent
 
 FREE = {"errors", "version"}
-MODEL = {"causal", "networks", "heads", "embedding", "images.levels", "card", "saving", "image_model"}
-TASKS = {"tasks", "image_model", "stepping", "saving", "images"}
+MODEL = {"causal", "networks", "heads", "embedding", "images.levels", "card", "saving", "model", "image_model"}
+TASKS = {"tasks", "model", "image_model", "stepping", "saving", "images"}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
@@ -46,6 +46,7 @@ ALLOWED = {
     "embedding": {"causal", "images.levels"},
     "card": MODEL,
     "saving": MODEL,
+    "model": MODEL,
     "image_model": MODEL,
     "stepping": {"causal"},
     "tasks": TASKS,

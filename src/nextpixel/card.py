@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 def model_card(model: HubModel) -> str:
     """Markdown with the hub's metadata block: what the model is, what it was trained on, its figures."""
-    from nextpixel.image_model import ImageModel
+    from nextpixel.model import Model
 
-    assert isinstance(model, ImageModel)
+    assert isinstance(model, Model)
     channels, height, width = model.shape
     card = getattr(model, "card", {})
     lines = [
@@ -27,11 +27,7 @@ def model_card(model: HubModel) -> str:
         "",
         "| | |",
         "|---|---|",
-        f"| family | {model.family} |",
-        f"| head | {model.head.name} |",
-        f"| images | {channels} channels, {height}x{width}, {model.levels} levels |",
-        f"| classes | {model.classes or 'not class-conditional'} |",
-        f"| parameters | {model.parameter_count:,} |",
+        *(f"| {name} | {_cell(value)} |" for name, value in model.facts().items()),
     ]
     lines += [
         f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in card.items() if not isinstance(value, dict)

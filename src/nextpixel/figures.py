@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextpixel.image_model import ImageModel
 from nextpixel.images.pictures import grid, to_uint8
+from nextpixel.model import Model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,12 +45,12 @@ def show(axes: Axes, image: Tensor, levels: int, title: str = "", known_rows: in
 
 
 @torch.no_grad()
-def surprise(model: ImageModel, images: Tensor, condition: Any = None) -> Tensor:
+def surprise(model: Model, images: Tensor, condition: Any = None) -> Tensor:
     """Bits that each pixel cost given the pixels before it, summed over its channels, [N, H, W]."""
     return -model.log_prob_per_symbol(images, condition).sum(1) / float(np.log(2))
 
 
-def surprise_map(model: ImageModel, images: Tensor, condition: Any = None) -> Figure:
+def surprise_map(model: Model, images: Tensor, condition: Any = None) -> Figure:
     """Each image above the bits its pixels cost; [N, C, H, W] with N of about 4 to 12."""
     bits = surprise(model, images, condition)
     n = len(images)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -15,13 +13,13 @@ from nextpixel.embedding import ConditionEmbedding, EmbeddingKind, SymbolEmbeddi
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
 from nextpixel.images.levels import check_levels
+from nextpixel.model import Model
 from nextpixel.networks import family as family_named
-from nextpixel.saving import HubModel
 
 CONDITION_FEATURES = 64
 
 
-class ImageModel(HubModel):
+class ImageModel(Model):
     """p(x) or p(x | condition) over integer images [N, C, H, W] with `levels` values 0..K-1.
 
     Symbols are predicted in raster order, the channels of a pixel in order. Use `nextpixel.build`, which chooses the
@@ -30,9 +28,6 @@ class ImageModel(HubModel):
     family, options: the network and its Config; head, head_options: the distribution; shape: (C, H, W) the model was
     made for (convolutional families also score other sizes); classes, vector, map_shape: what it is conditioned on.
     """
-
-    run_folder: Path | None = None
-    """where `train` has just left its run"""
 
     def __init__(
         self,
@@ -83,83 +78,24 @@ class ImageModel(HubModel):
     def family(self) -> str:
         return self.network.family.name
 
-    @property
-    def dims(self) -> int:
-        """Symbols per picture: the denominator of bits/dim."""
-        return math.prod(self.shape)
-
-    @property
-    def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def like(self) -> Tensor:
-        """An empty tensor of the model's dtype and device."""
-        return next(self.parameters()).new_empty(0)
+    def facts(self) -> dict[str, object]:
+        options = {f"option {name}": value for name, value in vars(self.network.config).items()}
+        return {**super().facts(), "head": self.head.name, "channels ordered by": self.channels_by, **options}
 
     def embed_condition(self, condition: object, n: int, size: tuple[int, int]) -> Tensor | None:
         """[n, 1 or H, 1 or W, E], or None; UserError if the condition does not fit the model."""
         parts = self.condition_parts(condition, n)
         return None if parts is None or self.condition is None else self.condition(parts, size)
 
-    def condition_parts(self, condition: object, n: int) -> dict[str, Tensor] | None:
-        """The condition of n pictures as tensors by kind, one entry a picture; None for an unconditional model."""
-        if self.condition is None:
-            if condition is not None:
-                raise UserError("This model is not conditional: leave the condition out.")
-            return None
-        return self.condition.parts(condition, n, self.like())
-
-    def check_images(self, x: Tensor) -> Tensor:
-        """x as an integer tensor on the model's device; UserError if it cannot be an image of this model."""
-        if x.dim() != 4 or x.shape[1] != self.shape[0] or 0 in x.shape[2:]:
-            raise UserError(f"Images must have shape [N, {self.shape[0]}, H, W] with H, W > 0, not {list(x.shape)}.")
-        if x.is_floating_point() or x.dtype == torch.bool:
-            raise UserError(f"Images must be integers 0..{self.levels - 1}, not {x.dtype}.")
-        x = x.to(self.like().device)
-        if x.numel() and (int(x.max()) >= self.levels or int(x.min()) < 0):
-            worst = int(x.max()) if int(x.max()) >= self.levels else int(x.min())
-            raise UserError(f"The value {worst} is not one of the model's levels 0..{self.levels - 1}.")
-        return x
-
     def features(self, x: Tensor, condition: object = None, run: Whole | None = None) -> Tensor:
         """Network features of all symbols, [N, H, W, ·]."""
         embedded = self.embedding(x, self.like())
         return self.network(embedded, self.embed_condition(condition, len(x), (x.shape[2], x.shape[3])), run)
 
-    def log_prob_per_symbol(self, x: Tensor, condition: object = None) -> Tensor:
-        """log p of every symbol given all earlier ones, nats, [N, C, H, W]; differentiable.
-
-        A class-conditional model without a class answers for the marginal over classes.
-        """
-        x = self.check_images(x)
-        if condition is not None or not self._class_only:
-            return self.head.log_prob(self.features(x, condition), x)
-        given = torch.stack([self.head.log_prob(self.features(x, c), x) for c in range(self.classes or 0)])
-        sums = given.permute(0, 1, 3, 4, 2).flatten(2).cumsum(2)  # [classes, N, symbols in order]
-        joint = torch.logsumexp(sums + self.log_class_prior().to(sums)[:, None, None], 0)
-        steps = torch.diff(joint, dim=1, prepend=joint.new_zeros(len(x), 1))
-        n, channels, height, width = x.shape
-        return steps.view(n, height, width, channels).permute(0, 3, 1, 2)
-
-    def log_prob(self, x: Tensor, condition: object = None) -> Tensor:
-        """log p(x | condition), nats per image, [N]; differentiable.
-
-        A class-conditional model without a class gives the exact marginal log Σ_y p(y) p(x|y), with the class
-        frequencies of its training data as p(y).
-        """
-        if condition is not None or not self._class_only:
-            return self.log_prob_per_symbol(x, condition).flatten(1).sum(1)
-        given = self.log_prob_given_classes(x)
-        return torch.logsumexp(given + self.log_class_prior().to(given), 1)
-
-    def log_prob_given_classes(self, x: Tensor) -> Tensor:
-        """log p(x | y) for every class y, nats, [N, classes]."""
-        if not self._class_only:
-            raise UserError("This model is not class-conditional.")
-        return torch.stack([self.log_prob(x, label) for label in range(self.classes or 0)], 1)
+    def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
+        return self.head.log_prob(self.features(x, condition), x)
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
-        """Log-probabilities of all values of every symbol given the earlier symbols of x, nats, [N, C, H, W, K]."""
         x = self.check_images(x)
         n, channels, height, width = x.shape
         features = self.features(x, condition).flatten(0, 2)
@@ -171,24 +107,12 @@ class ImageModel(HubModel):
         return torch.stack(pmfs, 1).view(n, height, width, channels, self.levels).permute(0, 3, 1, 2, 4)
 
     def initialise_from_data(self, x: Tensor, condition: object = None) -> int:
-        """Set the gains and biases of weight-normalised layers from a batch of images, as training does at its start;
-        returns how many layers there are. Nothing happens to networks without such layers."""
         return initialise_from_data(self.network, lambda: self.features(self.check_images(x), condition))
 
     def stepper(self, n: int = 1, condition: object = None, size: tuple[int, int] | None = None) -> Any:
-        """A `nextpixel.stepping.Stepper` over n pictures."""
         from nextpixel.stepping import Stepper
 
         return Stepper(self, n, condition, size)
-
-    @property
-    def _class_only(self) -> bool:
-        return self.classes is not None and self.condition is not None and self.condition.only_classes
-
-    def log_class_prior(self) -> Tensor:
-        """log p(y) of every class, float64 [classes]: the class frequencies of the training data."""
-        prior = self.get_buffer("class_prior").double()
-        return torch.log(prior / prior.sum())
 
 
 def build(
@@ -297,12 +221,3 @@ def _who_orders(family: str, network_can: bool, head_does: bool, channels: int) 
             "use a head that does, such as head='autoregressive_categorical'."
         )
     return "network"
-
-
-def condition_of(model: ImageModel, labels: Tensor | None) -> Tensor | None:
-    """Labels as the model's condition: None for a model without classes; UserError if it needs them and has none."""
-    if model.classes is None:
-        return None
-    if labels is None:
-        raise UserError("The model is class-conditional, but the images have no labels.")
-    return labels

@@ -11,23 +11,23 @@ import typer
 
 from nextpixel.cli.output import writable
 from nextpixel.errors import UserError
-from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset, Split
+from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.run_folder import RunFolder
 
-Model = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
+ModelPath = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="also write the result to this file")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
 Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]
 
 
-def open_model(where: str, device: str = "cpu") -> ImageModel:
+def open_model(where: str, device: str = "cpu") -> Model:
     check_device(device)
     if not Path(where).exists() and where.count("/") == 1:
         typer.echo(f"There is no folder {where} here: looking for a model of that id on the hub.", err=True)
-    model: ImageModel = load(where)
+    model: Model = load(where)
     return model.to(device)
 
 
@@ -43,7 +43,7 @@ def check_device(device: str) -> None:
         ) from error
 
 
-def open_data(where: str, model: ImageModel, source: str | None, options: DataOptions) -> Dataset:
+def open_data(where: str, model: Model, source: str | None, options: DataOptions) -> Dataset:
     """The data that was named, or what the model was trained on."""
     if source is not None:
         return load_data(source, options)
@@ -64,7 +64,7 @@ def recorded_data(recorded: dict[str, Any], data_dir: str) -> tuple[str, DataOpt
     return str(recorded["source"]), DataOptions(**{**{name: recorded[name] for name in names}, "data_dir": data_dir})
 
 
-def _recorded(where: str, model: ImageModel) -> dict[str, Any] | None:
+def _recorded(where: str, model: Model) -> dict[str, Any] | None:
     folder = RunFolder(where)
     recorded = folder.read_config().get("data") if folder.config.is_file() else model.card.get("data_options")
     return recorded if isinstance(recorded, dict) and "source" in recorded else None
@@ -77,7 +77,7 @@ def split_of(data: Dataset, name: str) -> Split:
     return chosen
 
 
-def class_condition(model: ImageModel, text: str, n: int) -> Any:
+def class_condition(model: Model, text: str, n: int) -> Any:
     """--class as a condition of n pictures."""
     if not text:
         return None

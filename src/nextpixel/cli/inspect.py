@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from nextpixel.cli import make
-from nextpixel.cli.arguments import Json, Model, open_model
+from nextpixel.cli.arguments import Json, ModelPath, open_model
 from nextpixel.cli.options import field_help
 from nextpixel.cli.output import console, table, writable, write_json
 from nextpixel.errors import UserError, did_you_mean
@@ -43,7 +43,7 @@ def check(
     if model in known_families():
         torch.manual_seed(0)
         small: dict[str, Any] = {name: 2 for name in ("layers", "blocks") if name in known_families()[model].options}
-        opened = build(model, shape=(channels, 9, 7), levels=levels, features=8, **small)
+        opened: Any = build(model, shape=(channels, 9, 7), levels=levels, features=8, **small)
     elif "/" not in model and not Path(model).exists():
         raise UserError(
             f"{model!r} is no run or model folder, and no family; the families are "
@@ -62,20 +62,10 @@ def check(
         raise UserError(f"This model is faulty ({faults}): its likelihoods and samples cannot be trusted.")
 
 
-def info(model: Model, json_file: Json = None) -> None:
+def info(model: ModelPath, json_file: Json = None) -> None:
     """What a saved model is: family, sizes, what it was trained on, its figures."""
     opened = open_model(model)
-    channels, height, width = opened.shape
-    facts: dict[str, Any] = {
-        "family": opened.family,
-        "head": opened.head.name,
-        "images": f"{channels} x {height} x {width}, {opened.levels} levels",
-        "classes": opened.classes or "not class-conditional",
-        "channels ordered by": opened.channels_by,
-        "parameters": f"{opened.parameter_count:,}",
-        **{f"option {key}": value for key, value in vars(opened.network.config).items()},
-        **_flat(opened.card if isinstance(opened.card, dict) else {}),
-    }
+    facts = {**opened.facts(), **_flat(opened.card if isinstance(opened.card, dict) else {})}
     table(str(model), list(facts.items()))
     write_json(json_file, {key: str(value) for key, value in facts.items()})
 

@@ -18,6 +18,7 @@ from nextpixel.errors import UserError
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
 from nextpixel.images.pictures import grid
+from nextpixel.model import Model
 from nextpixel.networks import family
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
@@ -172,10 +173,10 @@ def _build(options: ModelOptions, data: Any) -> ImageModel:
     )
 
 
-def _finish(model: ImageModel, data: Any, json_file: Path | None) -> None:
+def _finish(model: Model, data: Any, json_file: Path | None) -> None:
     assert model.run_folder is not None
     folder = RunFolder(model.run_folder)
-    best: ImageModel = load(folder.path)
+    best: Model = load(folder.path)
     result = evaluate(best, data.valid, progress=True)
     grid(sample(best, n=64, condition="each"), data.levels, columns=best.classes).save(folder.path / "samples.png")
     if metrics := folder.read_metrics():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nextpixel import figures
-from nextpixel.cli.arguments import Class, Device, Json, Model, class_condition, open_data, open_model, split_of
+from nextpixel.cli.arguments import Class, Device, Json, ModelPath, class_condition, open_data, open_model, split_of
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import console, table, with_error, writable, write_json
 from nextpixel.errors import UserError
@@ -42,7 +42,7 @@ def _pictures_file(out: Path) -> Path:
 
 @flags_of(options=evaluating.EvaluateOptions, images=DataOptions)
 def evaluate(
-    model: Model,
+    model: ModelPath,
     data: Data = None,
     split: WhichSplit = "test",
     device: Device = "cpu",
@@ -79,7 +79,7 @@ def evaluate(
 
 @flags_of(options=sampling.SampleOptions)
 def sample(
-    model: Model,
+    model: ModelPath,
     out: Annotated[
         Path, typer.Option(callback=_pictures_file, help="a .png sheet, a .npy or .npz array, or a folder of pictures")
     ] = Path("samples.png"),
@@ -99,7 +99,7 @@ def sample(
 
 @flags_of(options=sampling.SampleOptions, images=DataOptions)
 def complete(
-    model: Model,
+    model: ModelPath,
     data: Data = None,
     out: Annotated[
         Path,
@@ -140,7 +140,7 @@ def complete(
 
 
 def push(
-    model: Model,
+    model: ModelPath,
     repo: Annotated[str, typer.Argument(help="hub id, such as my-name/my-model", show_default=False)],
     private: Annotated[bool, typer.Option(help="make a new repository private")] = False,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Add, Highway, Layout, PixelConv, Run
+from nextpixel.causal import Add, Dropout, Highway, Layout, PixelConv, Run
 from nextpixel.errors import UserError
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, spread
 from nextpixel.networks.output import OutputLayers
@@ -37,9 +37,11 @@ class RecurrentConfig:
     """add every layer's hidden features, through a 1×1, to what the output layers see"""
     highway: bool = False
     """mix each layer's input and output by a learned gate instead of adding"""
+    dropout: float = 0.0
+    """dropped share of each layer's hidden features, in training"""
 
     def __post_init__(self) -> None:
-        check_options(self, counts="layers features", kernels="first_kernel")
+        check_options(self, counts="layers features", kernels="first_kernel", shares="dropout")
         check_first_kernel(self.first_kernel)
         if self.residual and self.highway:
             raise UserError("Choose residual or highway connections, not both: --option residual=false.")
@@ -111,12 +113,12 @@ class _Layer(nn.Module):
             self.gate, self.highway = PixelConv(wide, wide, "B"), Highway()
         if condition is not None:
             self.condition = nn.Linear(condition, wide.width, bias=False)
-        self.add = Add()
+        self.add, self.dropout = Add(), Dropout(config.dropout)
 
     def forward(self, x: Tensor, raw: Tensor | None, context: Tensor | None, run: Run) -> tuple[Tensor, Tensor | None]:
         if context is not None:
             x = self.add(x, run.here(context, self.wide))
-        hidden = self.recurrence(x, raw, run)
+        hidden = self.dropout(self.recurrence(x, raw, run))
         new = self.widen(hidden, run)
         if self.config.highway:
             new = self.highway(self.gate(x, run), new, x)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError
-from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import storage_dtype
+from nextpixel.model import Model
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.progress import Steps
 from nextpixel.tasks.sample import SampleOptions, choose, chosen, uniform_noise, with_overrides
@@ -28,7 +28,7 @@ class Completions:
 
 @torch.no_grad()
 def complete(
-    model: ImageModel,
+    model: Model,
     images: Tensor,
     known: int | Tensor,
     fills: int = 1,
@@ -65,7 +65,7 @@ def complete(
             for start in range(0, n * fills, options.batch_size):
                 numbers = torch.arange(start, min(start + options.batch_size, n * fills))
                 source = images[numbers // fills]
-                stepper = Stepper(model, len(numbers), chosen(conditions, numbers // fills), (height, width))
+                stepper = model.stepper(len(numbers), chosen(conditions, numbers // fills), (height, width))
                 stepper.prefill(source[:, :, :rows])
                 for column in range(rest):
                     for channel in range(channels):

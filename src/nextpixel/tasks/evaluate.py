@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from nextpixel.errors import UserError
-from nextpixel.image_model import ImageModel, condition_of
 from nextpixel.images import Split
+from nextpixel.model import Model, condition_of
 from nextpixel.tasks.progress import Steps
 
 
@@ -62,7 +62,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: ImageModel,
+    model: Model,
     data: Split,
     options: EvaluateOptions | None = None,
     *,
@@ -127,7 +127,7 @@ def evaluate(
     )
 
 
-def check_split(model: ImageModel, data: Split) -> None:
+def check_split(model: Model, data: Split) -> None:
     """UserError unless the images of `data` are ones that the model can score."""
     if len(data) == 0:
         raise UserError(f"{data.name} holds no images.")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError
-from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset, names
 from nextpixel.images.pictures import grid
+from nextpixel.model import Model
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
@@ -82,7 +82,7 @@ class Keeper(pl.Callback):
         if self.stop and trainer.current_epoch + 1 < self.options.epochs:
             self._interrupt()
 
-    def _save_model(self, model: ImageModel, epoch: int, step: int, valid: float | None) -> None:
+    def _save_model(self, model: Model, epoch: int, step: int, valid: float | None) -> None:
         model.card = {
             "data": self.data.name,
             "data_options": self.data_options,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError, did_you_mean
-from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import storage_dtype
+from nextpixel.model import Model
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.progress import Steps
 
@@ -42,7 +42,7 @@ class SampleOptions:
 
 
 def sample(
-    model: ImageModel,
+    model: Model,
     n: int = 16,
     options: SampleOptions | None = None,
     *,
@@ -71,7 +71,7 @@ def sample(
         with Steps(-(-n // options.batch_size) * height, "sampling", unit=" rows", show=progress) as steps:
             for start in range(0, n, options.batch_size):
                 stop = min(start + options.batch_size, n)
-                stepper = Stepper(model, stop - start, chosen(conditions, slice(start, stop)), (height, width))
+                stepper = model.stepper(stop - start, chosen(conditions, slice(start, stop)), (height, width))
                 noise = uniform_noise(options.seed, range(start, stop), (model.shape[0], height, width))
                 draw(stepper, noise, options, steps)
                 pictures[start:stop] = stepper.images.cpu().to(pictures.dtype)
@@ -123,7 +123,7 @@ def chosen(conditions: dict[str, Tensor] | None, which: slice | Tensor) -> dict[
     return None if conditions is None else {kind: value[which] for kind, value in conditions.items()}
 
 
-def _classes(model: ImageModel, n: int, condition: Any, seed: int) -> Any:
+def _classes(model: Model, n: int, condition: Any, seed: int) -> Any:
     """The condition, with classes chosen where none were given."""
     if model.condition is None or not model.condition.only_classes:
         return None if isinstance(condition, str) else condition

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 
 from nextpixel.errors import UserError, did_you_mean
-from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset
+from nextpixel.model import Model
 from nextpixel.tasks.run_folder import RunFolder
 
 
@@ -85,7 +85,7 @@ class Interrupted(UserError):  # noqa: N818 - it is no error
 
 
 def train(
-    model: ImageModel,
+    model: Model,
     data: Dataset,
     options: TrainOptions | None = None,
     *,
@@ -94,7 +94,7 @@ def train(
     describe: dict[str, Any] | None = None,
     progress: bool = True,
     **overrides: Any,
-) -> ImageModel:
+) -> Model:
     """Train `model` on data.train, watching data.valid; returns it in eval mode, with the averaged weights that were
     best on the validation images.
 
@@ -135,7 +135,7 @@ def train(
     return fit(model, data, options, folder, resume=resume, progress=progress)
 
 
-def check_fit(model: ImageModel, data: Dataset) -> None:
+def check_fit(model: Model, data: Dataset) -> None:
     """UserError unless the data can be what the model is for."""
     if model.shape[0] != data.shape[0] or model.levels != data.levels:
         raise UserError(

@@ -18,8 +18,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from nextpixel.errors import UserError
-from nextpixel.image_model import ImageModel, condition_of
 from nextpixel.images import Dataset
+from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
 from nextpixel.tasks.batches import Batches, InOrder, spaced
 from nextpixel.tasks.keeper import Keeper
@@ -35,13 +35,13 @@ logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARN
 class TrainingModule(pl.LightningModule):
     """The loss is the negative log-likelihood in bits/dim; `averaged` holds the moving average of the weights."""
 
-    def __init__(self, model: ImageModel, options: TrainOptions, total_steps: int):
+    def __init__(self, model: Model, options: TrainOptions, total_steps: int):
         super().__init__()
         self.model, self.options, self.total_steps = model, options, total_steps
-        self.averaged: ImageModel | None = copy.deepcopy(model).requires_grad_(False) if options.ema else None
+        self.averaged: Model | None = copy.deepcopy(model).requires_grad_(False) if options.ema else None
 
     @property
-    def evaluated(self) -> ImageModel:
+    def evaluated(self) -> Model:
         return self.model if self.averaged is None else self.averaged
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
@@ -63,7 +63,7 @@ class TrainingModule(pl.LightningModule):
         bits = self._bits_per_dim(self.evaluated.eval(), batch)
         self.log("valid", bits, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
 
-    def _bits_per_dim(self, model: ImageModel, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _bits_per_dim(self, model: Model, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         nats = -model.log_prob(images, condition_of(model, labels))
         return nats.mean() / (math.log(2) * model.dims)
@@ -96,8 +96,8 @@ class TrainingModule(pl.LightningModule):
 
 
 def fit(
-    model: ImageModel, data: Dataset, options: TrainOptions, folder: RunFolder, *, resume: bool, progress: bool
-) -> ImageModel:
+    model: Model, data: Dataset, options: TrainOptions, folder: RunFolder, *, resume: bool, progress: bool
+) -> Model:
     """Run the Trainer; see `nextpixel.train`."""
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -135,7 +135,7 @@ def fit(
                 bar.start_at(step)
             trainer.fit(module, batches, valid, ckpt_path=checkpoint, weights_only=True)
     (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
-    best: ImageModel = load(folder.path)
+    best: Model = load(folder.path)
     model.load_state_dict(best.state_dict())
     model.card = best.card
     model.run_folder = folder.path

@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import fcntl
 import json
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from typing import Any
 import torch
 
 import nextpixel as npx
-from benchmarks.measure import RESULTS, machine
+from benchmarks.families import training_step
+from benchmarks.measure import RESULTS, interleaved, machine, save
 from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset
 from nextpixel.tasks.run_folder import RunFolder
@@ -185,6 +187,72 @@ def train_all(args: argparse.Namespace) -> None:
                     job.train(data)
 
 
+def cost(args: argparse.Namespace) -> None:
+    """A training step and a sampled picture of every model, in turn on one thread."""
+    torch.set_num_threads(1)
+    rows = []
+    for protocol in PROTOCOLS.values():
+        data = npx.dataset(protocol.data, **({"data_dir": args.data_dir} if args.data_dir else {}))
+        batch = protocol.training.batch_size
+        models = {label: made(protocol, label, data) for label in protocol.models}
+        x = data.train[:batch].images
+        steps = interleaved({label: training_step(model, x) for label, model in models.items()}, 5)
+        drawn = interleaved(
+            {label: lambda model=model: npx.sample(model, n=64) for label, model in models.items()},  # type: ignore[misc]
+            2,
+        )
+        for label, model in models.items():
+            row = {
+                "data": protocol.data,
+                "label": label,
+                "parameters": model.parameter_count,
+                "seconds_per_epoch": steps[label] * len(data.train) / batch,
+                "seconds_to_sample_64": drawn[label],
+            }
+            rows.append(row)
+            print(row, flush=True)
+    save("table-cost", {**machine(), "rows": rows})
+
+
+def show(args: argparse.Namespace) -> None:
+    """The cards so far as markdown."""
+    costs = {}
+    if (RESULTS / "table-cost.json").exists():
+        rows = json.loads((RESULTS / "table-cost.json").read_text())["rows"]
+        costs = {(row["data"], row["label"]): row for row in rows}
+    cards = [json.loads(path.read_text()) for path in sorted(CARDS.glob("*.json"))]
+    for protocol in PROTOCOLS.values():
+        print(f"\n{protocol.data}, equal steps: {protocol.equal_steps} epochs\n")
+        head = ("model", "parameters", "seeds", "test nats", "bits/dim", "bits/dim at equal steps", "epochs")
+        print("| " + " | ".join((*head, "CPU-minutes", "s/epoch", "s to sample 64")) + " |")
+        print("|---" * (len(head) + 3) + "|")
+        for label, (_, options) in protocol.models.items():
+            mine = [card for card in cards if card["data"] == protocol.data and card["label"] == label]
+            if not mine:
+                continue
+            spent = costs.get((protocol.data, label), {})
+            described = ", ".join(f"{name} {value}" for name, value in options.items() if name != "dropout")
+            cells = [
+                f"`{label}`: {described}",
+                f"{mine[0]['parameters']:,}",
+                str(len(mine)),
+                spread([card["test"]["nats"] for card in mine], mine[0]["test"]["nats_stderr"], 2),
+                spread([card["test"]["bits_per_dim"] for card in mine], mine[0]["test"]["stderr"], 4),
+                spread([card["equal_steps"]["bits_per_dim"] for card in mine], mine[0]["equal_steps"]["stderr"], 4),
+                f"{statistics.mean(card['epochs'] for card in mine):.0f}",
+                f"{statistics.mean(card['cpu_seconds'] for card in mine) / 60:.1f}",
+                f"{spent['seconds_per_epoch']:.1f}" if spent else "",
+                f"{spent['seconds_to_sample_64']:.2f}" if spent else "",
+            ]
+            print("| " + " | ".join(cells) + " |")
+
+
+def spread(values: list[float], stderr: float, digits: int) -> str:
+    """The mean and the standard deviation over seeds; for one seed the standard error over the test images."""
+    deviation = statistics.stdev(values) if len(values) > 1 else stderr
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "cost", "show"])
@@ -195,7 +263,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     args = parser.parse_args()
     try:
-        {"train": train_all}[args.what](args)
+        {"train": train_all, "cost": cost, "show": show}[args.what](args)
     except Interrupted as stopped:
         print(stopped)
 

@@ -117,3 +117,21 @@ def test_a_column_a_class(tmp_path):
     assert small.shape == (5, 8)
     for row in (0, 3):
         assert [int(small[row, column]) for column in (0, 3, 6)] == [0, 128, 255]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_receptive_field_is_drawn_from_gradients(tiny, channels):
+    model = tiny("pixelcnn", blocks=1, features=4, first_kernel=3, shape=(channels, 9, 9), levels=2)
+    figure = figures.receptive_field(model, size=(9, 9), seeds=4)
+    row, columns = 6, (1, 4, 7)
+    for column, strongly, at_all in zip(columns, figure.axes[:3], figure.axes[3:], strict=True):
+        declared = model.network.receptive_field(9, 9, row, column).numpy()
+        strength, colours = (np.asarray(axis.get_images()[0].get_array()) for axis in (strongly, at_all))
+        earlier = np.arange(81).reshape(9, 9) < row * 9 + column
+        masked = np.ma.getmaskarray(strongly.get_images()[0].get_array()) | ~np.isfinite(strength)
+        assert (masked == ~earlier).all(), "nothing is drawn at the pixel itself and after it"
+        assert (strength[earlier & ~declared] == -6).all(), "no strength where nothing is seen"
+        assert (strength[declared] > -6).any()
+        blue = colours[..., 2] > colours[..., 0]
+        assert (blue == declared).all()
+        assert at_all.get_title() == f"{declared.sum()} of {earlier.sum()} pixels"

@@ -1,9 +1,10 @@
 """The recurrent layers against their recurrences, written out position by position."""
 
+import pytest
 import torch
 
 from nextpixel.causal import DiagonalBiLSTM, Layout, RowLSTM, Whole
-from nextpixel.causal.recurrence import CELL_LIMIT, lstm_cell
+from nextpixel.causal.lstm import CELL_LIMIT, diagonal_scan, lstm_cell
 
 
 def _random(module):
@@ -61,6 +62,24 @@ def test_the_diagonal_bilstm_is_its_recurrence():
             if row:  # the right-to-left map, one row down
                 expected = expected + back[row - 1, 3 - column]
             assert torch.allclose(result[:, row, column], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 3), (2, 5), (1, 4), (3, 1)])
+@pytest.mark.parametrize("limit", [CELL_LIMIT, 0.4])
+def test_the_scan_has_the_gradient_of_what_it_computes(monkeypatch, height, width, limit):
+    monkeypatch.setattr("nextpixel.causal.lstm.CELL_LIMIT", limit)  # 0.4: many cells are at their limit
+    torch.manual_seed(2)
+    sizes = [(2, 2, height, width, 8), (2, 4, 8), (2, 2), (2, 2)]
+    arguments = [torch.randn(size, dtype=torch.double, requires_grad=True) for size in sizes]
+    assert torch.autograd.gradcheck(diagonal_scan, arguments)
+
+
+def test_the_scan_is_the_same_without_a_gradient():
+    torch.manual_seed(3)
+    arguments = [torch.randn(size, requires_grad=True) for size in [(2, 3, 5, 4, 12), (2, 6, 12), (2, 3), (2, 3)]]
+    with torch.no_grad():
+        plain = diagonal_scan(*arguments)
+    assert torch.equal(plain, diagonal_scan(*arguments))
 
 
 def test_cells_are_clamped():

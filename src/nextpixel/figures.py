@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from nextpixel.image_model import ImageModel
+
 
 def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray[Any, Any]]:
     """A figure that needs no display."""
@@ -63,6 +65,37 @@ def surprise_map(model: Model, images: Tensor, condition: Any = None) -> Figure:
         axes[1, column].axis("off")
     figure.colorbar(heat, ax=axes[1, :].tolist(), label="bits per pixel", shrink=0.9)
     figure.suptitle("Surprise: what each pixel cost, given the pixels before it", fontsize=10)
+    return figure
+
+
+def receptive_field(model: ImageModel, size: tuple[int, int] = (15, 15), seeds: int = 8) -> Figure:
+    """Above, how strongly three pixels (asked about: the ring) depend on the earlier ones, by the gradients of the
+    model as it is; below, which earlier pixels they depend on at all, by gradients under many random weights. Earlier
+    pixels that are never seen are red."""
+    from nextpixel.checking.fields import measured_fields, own_sensitivity
+
+    height, width = size
+    row = height * 2 // 3
+    pixels = [(row, 1), (row, width // 2), (row, width - 2)]
+    strength, seen = own_sensitivity(model, size, pixels), measured_fields(model, size, pixels, seeds)
+    figure, axes = new_figure(2, len(pixels), (1.9 * len(pixels) + 0.2, 4.3))
+    earlier = torch.arange(height * width).view(height, width)
+    for column, (i, j) in enumerate(pixels):
+        past = earlier < i * width + j
+        shares = strength[column] / strength[column].max()
+        heat = torch.log10(shares.clamp(min=1e-6)).where(past, torch.nan)
+        axes[0, column].imshow(heat.numpy(), cmap="viridis", vmin=-6, vmax=0, interpolation="nearest")
+        colours = torch.full((height, width, 3), 0.93)
+        colours[past] = torch.tensor([0.86, 0.25, 0.2])
+        colours[seen[column] & past] = torch.tensor([0.16, 0.42, 0.62])
+        axes[1, column].imshow(colours.numpy(), interpolation="nearest")
+        axes[1, column].set_title(f"{int((seen[column] & past).sum())} of {int(past.sum())} pixels", fontsize=8)
+        for axis in axes[:, column]:
+            axis.plot(j, i, "o", markersize=7, markerfacecolor="none", markeredgecolor="black")
+            axis.set_xticks([])
+            axis.set_yticks([])
+    axes[0, 0].set_ylabel("how strongly", fontsize=9)
+    axes[1, 0].set_ylabel("at all", fontsize=9)
     return figure
 
 

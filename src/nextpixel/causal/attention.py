@@ -59,7 +59,7 @@ class CausalAttention(nn.Module):
         # Shifted by one, with the start in front, "strictly earlier" is the usual causal mask.
         shifted = torch.cat([self.start.expand(n, 1, -1), made[:, :-1]], 1)
         keys, values = self._split(shifted)
-        attended = F.scaled_dot_product_attention(self._queries(x.flatten(1, 2)), keys, values, is_causal=True)
+        attended = _attend(self._queries(x.flatten(1, 2)), keys, values)
         return attended.transpose(1, 2).reshape(n, height, width, -1)
 
     def _step(self, x: Tensor, run: Cursor) -> Tensor:
@@ -95,6 +95,17 @@ class CausalAttention(nn.Module):
             store = memory.stores[self] = _Attended(data)
         assert isinstance(store, _Attended)
         return store
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Causal attention, [N, heads, T, ·]. Keys and values of different widths are filled up with zeros: PyTorch's fused
+    kernels, which never hold all T × T weights, want them equal."""
+    width, wanted = keys.shape[-1], values.shape[-1]
+    more = wanted - width
+    queries, keys = (F.pad(x, (0, max(more, 0))) for x in (queries, keys))
+    values = F.pad(values, (0, max(-more, 0)))
+    attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=width**-0.5)
+    return attended[..., :wanted]
 
 
 class _Attended:

@@ -15,17 +15,8 @@ from torch import Tensor, nn
 
 from nextpixel.causal.convolution import PixelConv, convolve
 from nextpixel.causal.layout import Layout
+from nextpixel.causal.lstm import diagonal_scan, lstm_cell
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run
-
-CELL_LIMIT = 8.0
-
-
-def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """gates [..., 4d] (input, forget, output, content), cell [..., d] → hidden, cell."""
-    take, keep, show, content = gates.chunk(4, -1)
-    cell = torch.sigmoid(keep) * cell + torch.sigmoid(take) * torch.tanh(content)
-    cell = cell.clamp(-CELL_LIMIT, CELL_LIMIT)
-    return torch.sigmoid(show) * torch.tanh(cell), cell
 
 
 class RowLSTM(nn.Module):
@@ -127,7 +118,8 @@ class DiagonalBiLSTM(nn.Module):
         if isinstance(run, Cursor):
             return self._step(x, run)
         forward, mirrored = self.input_to_state(x, run), self._mirrored_gates(x, raw)
-        states = self._scan(torch.stack([forward, mirrored.flip(2)]))
+        gates = torch.stack([forward, mirrored.flip(2)])
+        states = diagonal_scan(gates, self.state_to_state, self.first_hidden, self.first_cell)
         ahead, back = states[0], states[1].flip(2)
         if run.memory is not None:
             self._ring(run.memory, "ahead").write_last_rows(ahead)
@@ -138,36 +130,6 @@ class DiagonalBiLSTM(nn.Module):
     def _mirrored_gates(self, x: Tensor, raw: Tensor | None) -> Tensor:
         gates = self.mirrored_input(x)
         return gates if self.mirrored_raw is None or raw is None else gates + self.mirrored_raw(raw)
-
-    def _scan(self, gates: Tensor) -> Tensor:
-        """[2, N, H, W, 4d] → hidden states [2, N, H, W, d]: one step a diagonal."""
-        directions, n, height, width, _ = gates.shape
-        features = self.hidden.width
-        order = [(i, t - i) for t in range(height + width - 1) for i in range(height) if 0 <= t - i < width]
-        flat = torch.tensor([i * width + j for i, j in order], device=gates.device)
-        pieces = gates.flatten(2, 3).index_select(2, flat)
-        first_hidden, first_cell = (
-            first[:, None, None].expand(-1, n, 1, -1) for first in (self.first_hidden, self.first_cell)
-        )
-        nothing = gates.new_zeros(directions, n, 1, features)
-        hidden = cell = gates.new_zeros(directions, n, 0, features)
-        results, at, low = [], 0, 0  # low: the first row of the diagonal before
-        for t in range(height + width - 1):
-            first, last = max(0, t - width + 1), min(height - 1, t)
-            behind, kept = hidden[:, :, first - low :], cell[:, :, first - low :]
-            if last == t:  # a row begins
-                behind, kept = torch.cat([behind, first_hidden], 2), torch.cat([kept, first_cell], 2)
-            above = hidden[:, :, max(first - 1, 0) - low : last - low]
-            if first == 0:
-                above = torch.cat([nothing, above], 2)
-            states = torch.cat([behind, above], -1).flatten(1, 2)
-            moved = torch.bmm(states, self.state_to_state).unflatten(1, (n, last - first + 1))
-            hidden, cell = lstm_cell(pieces[:, :, at : at + last - first + 1] + moved, kept)
-            results.append(hidden)
-            at, low = at + last - first + 1, first
-        back = torch.empty_like(flat)
-        back[flat] = torch.arange(len(order), device=flat.device)
-        return torch.cat(results, 2).index_select(2, back).unflatten(2, (height, width))
 
     def _ring(self, memory: Memory, what: str) -> Ring:
         return memory.ring((self, what), 2, self.hidden.width, 1)

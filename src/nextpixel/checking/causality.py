@@ -25,9 +25,16 @@ from nextpixel.image_model import ImageModel
 def influence(
     model: ImageModel, x: Tensor, condition: Condition, wanted: list[Symbol], generator: torch.Generator
 ) -> Tensor:
-    """Which of the embedded input the log-pmf of symbol wanted[t] in picture x[t] depends on: bool [T, H, W, groups].
+    """Which of the embedded input the log-pmf of symbol wanted[t] in picture x[t] depends on: bool [T, H, W, groups]."""
+    return sensitivity(model, x, condition, wanted, generator) != 0
 
-    The gradient of a random combination of the symbol's log-probabilities is not zero there. What a head makes of
+
+def sensitivity(
+    model: ImageModel, x: Tensor, condition: Condition, wanted: list[Symbol], generator: torch.Generator
+) -> Tensor:
+    """How strongly the log-pmf of symbol wanted[t] in picture x[t] depends on the embedded input, [T, H, W, groups].
+
+    The largest absolute derivative of a random combination of the symbol's log-probabilities. What a head makes of
     earlier channels does not go through the embedding and does not count.
     """
     shown: list[Tensor] = []
@@ -48,8 +55,8 @@ def influence(
         handle.remove()
     groups = model.embedding.layout
     if gradient is None:
-        return torch.zeros(*shown[0].shape[:3], groups.groups, dtype=torch.bool)
-    return torch.stack([(gradient[..., groups.members(g)] != 0).any(-1) for g in range(groups.groups)], -1)
+        return shown[0].new_zeros(*shown[0].shape[:3], groups.groups)
+    return torch.stack([gradient[..., groups.members(g)].abs().amax(-1) for g in range(groups.groups)], -1)
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from nextpixel.checking.causality import influence
+from nextpixel.checking.causality import influence, sensitivity
 from nextpixel.checking.report import Faults, Finding
-from nextpixel.checking.subject import Size, Symbol, condition_for, images, named, redrawn
+from nextpixel.checking.subject import Size, Symbol, condition_for, images, named, private_copy, redrawn
 from nextpixel.image_model import ImageModel
 
 INPUTS = 2  # random inputs for each set of random weights
@@ -52,6 +52,27 @@ def receptive_fields(model: ImageModel, size: Size, any_size: bool, seeds: int) 
     if model.channels_by == "network":
         findings += order.findings("by the network: each channel depends on exactly the earlier ones of its pixel")
     return findings
+
+
+def measured_fields(model: ImageModel, size: Size, pixels: list[tuple[int, int]], seeds: int = 8) -> Tensor:
+    """The pixels that the pmfs at `pixels` depend on under any of many random weights, bool [pixels, H, W]."""
+    look = _Look(size, pixels)
+    look.declared = {pixel: model.network.receptive_field(*size, *pixel) for pixel in pixels}
+    _measure(model, [look], seeds)
+    assert look.seen is not None
+    return look.seen.any(-1).unflatten(0, (len(pixels), model.shape[0])).any(1)
+
+
+def own_sensitivity(model: ImageModel, size: Size, pixels: list[tuple[int, int]]) -> Tensor:
+    """The mean strength of the gradients at `pixels` by all pixels, with the model's own weights: [pixels, H, W]."""
+    own, generator = private_copy(model), torch.Generator().manual_seed(0)
+    wanted = [(i, j, model.shape[0] - 1) for i, j in pixels]
+    total = torch.zeros(len(pixels), *size, dtype=torch.float64)
+    for _ in range(8):
+        x = images(own, len(wanted), size, generator)
+        condition = condition_for(own, len(wanted), size, generator)
+        total += sensitivity(own, x, condition, wanted, generator).amax(-1)
+    return total / 8
 
 
 def _pixels(size: Size) -> list[tuple[int, int]]:
@@ -185,7 +206,9 @@ def _full_context(model: ImageModel, look: _Look) -> list[Finding]:
     past = (torch.arange(height * width) < row * width + column).view(height, width)
     declared = look.declared[row, column]
     faults = Faults("full context")
-    spans = bool(declared[0].any() and declared[:, -1].any() and (column == 0 or declared[row, 0]))
+    # Not the case where fully connected layers have fewer units than there are pixels.
+    before = declared.flatten()[row * width + column - 1]
+    spans = bool(declared[0].any() and declared[:, -1].any() and (column == 0 or declared[row, 0]) and before)
     count, total = int((declared & past).sum()), int(past.sum())
     if spans and count < total:
         faults.add(
@@ -194,5 +217,5 @@ def _full_context(model: ImageModel, look: _Look) -> list[Finding]:
     if spans:
         return faults.findings(f"all {total} earlier pixels at row {row}, column {column} of {height}x{width}")
     return faults.findings(
-        f"promised for deeper networks; this one reaches {count} of {total} pixels of {height}x{width}"
+        f"promised for larger networks; this one reaches {count} of {total} pixels of {height}x{width}"
     )

@@ -15,7 +15,7 @@ import torch
 
 import nextpixel as npx
 from benchmarks.measure import interleaved, machine, save, seconds
-from nextpixel.image_model import ImageModel
+from nextpixel.model import Model
 
 SIZES: dict[str, dict[str, Any]] = {
     "pixelcnn": {"blocks": 8, "features": 45},
@@ -27,7 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def training_step(model: ImageModel, x: torch.Tensor) -> Callable[[], None]:
+def training_step(model: Model, x: torch.Tensor) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def run() -> None:

@@ -26,8 +26,8 @@ import torch
 import nextpixel as npx
 from benchmarks.families import training_step
 from benchmarks.measure import RESULTS, interleaved, machine, save
-from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset
+from nextpixel.model import Model
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import Interrupted, TrainOptions
 
@@ -53,6 +53,12 @@ DIGITS = Protocol(
         "diagonal_bilstm": ("diagonal_bilstm", {"layers": 5, "features": 40, **DROPOUT}),
         "pixelcnnpp": ("pixelcnnpp", {"scales": 2, "blocks": 1, "features": 29, **DROPOUT}),
         "pixelsnail": ("pixelsnail", {"blocks": 2, "layers": 2, "features": 49, **DROPOUT}),
+        "multiscale": (
+            "gated_pixelcnn",
+            {"scale": 2, "layers": 7, "features": 36, "small_options": {"layers": 4, "features": 24}, **DROPOUT},
+        ),
+        "made": ("made", {"hidden": 132, **DROPOUT}),
+        "nade": ("nade", {"hidden": 246}),
     },
     TrainOptions(learning_rate=2e-3, schedule="constant", weight_decay=0.05, valid_images=0, sample_every=0, threads=1),
     equal_steps=50,
@@ -68,6 +74,13 @@ BINARIZED_MNIST = Protocol(
         "pixelcnnpp": ("pixelcnnpp", {"scales": 2, "blocks": 1, "features": 14, "dropout": 0.0}),
         "diagonal_bilstm": ("diagonal_bilstm", {"layers": 5, "features": 20}),
         "pixelsnail": ("pixelsnail", {"blocks": 2, "layers": 2, "features": 23}),
+        "multiscale": (
+            "gated_pixelcnn",
+            {"scale": 2, "layers": 5, "features": 18, "small_options": {"layers": 4, "features": 12}},
+        ),
+        "nade": ("nade", {"hidden": 32}),
+        "nade, 500 hidden": ("nade", {"hidden": 500}),
+        "made, 500 hidden": ("made", {"hidden": 500, "direct": False}),
     },
     TrainOptions(epochs=8, learning_rate=2e-3, sample_every=0, threads=1),
     equal_steps=8,
@@ -75,10 +88,11 @@ BINARIZED_MNIST = Protocol(
 PROTOCOLS = {protocol.data: protocol for protocol in (DIGITS, BINARIZED_MNIST)}
 
 
-def made(protocol: Protocol, label: str, data: Dataset, seed: int = 0) -> ImageModel:
+def made(protocol: Protocol, label: str, data: Dataset, seed: int = 0) -> Model:
     torch.manual_seed(seed)
     family, options = protocol.models[label]
-    return npx.build(family, like=data, **options)
+    build = npx.build_multiscale if "scale" in options else npx.build
+    return build(family, like=data, **options)
 
 
 class Job:

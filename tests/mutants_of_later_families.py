@@ -1,4 +1,4 @@
-"""Wrong recurrent, attentive and multi-level networks; importing this adds them to `mutants.MUTANTS`."""
+"""Wrong networks of the later families; importing this adds them to `mutants.MUTANTS`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from mutants import Without, mutant
 from torch.nn.utils import parametrize
 
 import nextpixel as npx
-from nextpixel.causal import CausalAttention, DiagonalBiLSTM, DoubleRows, Halve, RowLSTM, Whole
+from nextpixel.causal import (
+    CausalAttention,
+    Cursor,
+    DiagonalBiLSTM,
+    DoubleRows,
+    Halve,
+    MaskedLinear,
+    RowLSTM,
+    RunningSum,
+    Whole,
+)
+from nextpixel.causal.lstm import diagonal_scan
 
 
 def small(family, **options):
@@ -24,15 +35,22 @@ def becomes(model, kind, wrong):
     return model
 
 
+def scanned(layer, x, raw, run, upside_down=False):
+    """Left-to-right and right-to-left states of a diagonal layer, each in the picture's own coordinates."""
+    gates = torch.stack([layer.input_to_state(x, run), layer._mirrored_gates(x, raw).flip(2)])
+    rows = [2] if upside_down else []
+    states = diagonal_scan(gates.flip(rows), layer.state_to_state, layer.first_hidden, layer.first_cell).flip(rows)
+    return states[0], states[1].flip(2)
+
+
 class NotShifted(DiagonalBiLSTM):
     """The right-to-left map is added to its own row (published code shifts it up, or not at all)."""
 
     def forward(self, x, raw, run):
         if not isinstance(run, Whole):
             return super().forward(x, raw, run)
-        gates = torch.stack([self.input_to_state(x, run), self._mirrored_gates(x, raw).flip(2)])
-        states = self._scan(gates)
-        return states[0] + states[1].flip(2)
+        ahead, back = scanned(self, x, raw, run)
+        return ahead + back
 
 
 @mutant("future leak")
@@ -44,8 +62,8 @@ class ShiftedUp(DiagonalBiLSTM):
     def forward(self, x, raw, run):
         if not isinstance(run, Whole):
             return super().forward(x, raw, run)
-        states = self._scan(torch.stack([self.input_to_state(x, run), self._mirrored_gates(x, raw).flip(2)]))
-        return states[0] + F.pad(states[1].flip(2), (0, 0, 0, 0, 0, 1))[:, 1:]
+        ahead, back = scanned(self, x, raw, run)
+        return ahead + F.pad(back, (0, 0, 0, 0, 0, 1))[:, 1:]
 
 
 @mutant("future leak")
@@ -56,8 +74,11 @@ def right_to_left_map_shifted_up():
 class WrongSkew(DiagonalBiLSTM):
     """Skewed the other way: the state of a pixel comes from the row below."""
 
-    def _scan(self, gates):
-        return super()._scan(gates.flip(2)).flip(2)
+    def forward(self, x, raw, run):
+        if not isinstance(run, Whole):
+            return super().forward(x, raw, run)
+        ahead, back = scanned(self, x, raw, run, upside_down=True)
+        return ahead + F.pad(back, (0, 0, 0, 0, 1, 0))[:, :-1]
 
 
 @mutant("future leak")
@@ -156,3 +177,134 @@ class MixedUp(DoubleRows):
 @mutant("whole differs from cursor")
 def rows_of_the_lower_level_swapped():
     return becomes(small("pixelcnnpp", scales=2, blocks=1, dropout=0.0), DoubleRows, MixedUp)
+
+
+# Fully connected families
+
+
+def flat(family, **options):
+    settings = {"levels": 2, "hidden": 14} | options
+    return npx.build(family, shape=(1, 3, 4), **settings).eval()
+
+
+def set_degrees(layer, inputs=None, outputs=None):
+    """The mask that belongs to other degrees than the layer's own."""
+    below = torch.tensor(layer.inputs.degrees) if inputs is None else inputs
+    above = torch.tensor(layer.outputs.degrees) if outputs is None else outputs
+    layer.register_buffer("mask", (below[None] <= above[:, None]).float(), persistent=False)
+
+
+@mutant("sees itself")
+def made_output_mask_not_strict():
+    """An output is connected to the units of its own degree (>= instead of >)."""
+    model = flat("made")
+    out = model.network.out
+    set_degrees(out, outputs=torch.tensor(out.outputs.degrees) + 1)
+    return model
+
+
+@mutant("sees itself")
+def made_direct_connections_not_strict():
+    model = flat("made")
+    direct = model.network.direct
+    set_degrees(direct, outputs=torch.tensor(direct.outputs.degrees) + 1)
+    return model
+
+
+@mutant("future leak")
+def made_hidden_mask_transposed():
+    """Units are connected to those of a higher degree instead of a lower one."""
+    model = flat("made", layers=2)
+    second = model.network.layers[1]
+    second.register_buffer("mask", second.mask.mT.contiguous(), persistent=False)
+    return model
+
+
+@mutant("whole differs from cursor")
+def made_degrees_unsorted():
+    """Degrees drawn at random, one mask like the other; a Cursor computes slices of sorted units."""
+    model = flat("made")
+    layer, out = model.network.layers[0], model.network.out
+    degrees = torch.tensor(layer.outputs.degrees)[torch.randperm(14, generator=torch.Generator().manual_seed(0))]
+    set_degrees(layer, outputs=degrees)
+    set_degrees(out, inputs=degrees)
+    return model
+
+
+@mutant("blind spot")
+def made_strict_between_hidden_layers():
+    """A unit does not see the units of its own degree below: every position loses the one before it."""
+    model = flat("made", layers=2, direct=False)
+    second = model.network.layers[1]
+    set_degrees(second, inputs=torch.tensor(second.inputs.degrees) + 1)
+    return model
+
+
+class ForgetsRowStarts(MaskedLinear):
+    """Nothing becomes known at the first column of a row."""
+
+    def forward(self, x, condition, steps, run):
+        y = super().forward(x, condition, steps, run)
+        if isinstance(run, Cursor) and run.column == 0 and not self.outputs.pixels:
+            return torch.zeros_like(y)
+        return y
+
+
+@mutant("whole differs from cursor")
+def made_units_of_row_starts_never_computed():
+    return becomes(flat("made"), MaskedLinear, ForgetsRowStarts)
+
+
+class SumsItself(RunningSum):
+    """The running sum includes the position that is being predicted."""
+
+    def forward(self, x, run):
+        if not isinstance(run, Whole):
+            return super().forward(x, run)
+        terms = torch.einsum("ntd,tdh->nth", x.flatten(1, 2), self._by_position(run.order))
+        return (self.bias + terms.cumsum(1)).unflatten(1, x.shape[1:3])
+
+
+@mutant("sees itself")
+def nade_sum_with_its_own_input():
+    return becomes(flat("nade"), RunningSum, SumsItself)
+
+
+class StartsAnew(RunningSum):
+    """In a Cursor every row begins with an empty sum."""
+
+    def _step(self, run):
+        if run.column == 0 and self in run.memory.stores:
+            run.memory.stores[self].data = self.bias.expand(run.memory.n, -1)
+        return super()._step(run)
+
+
+@mutant("whole differs from cursor")
+def nade_sum_starts_anew_in_each_row():
+    return becomes(flat("nade"), RunningSum, StartsAnew)
+
+
+class ForgetfulFork(RunningSum):
+    """A fork begins with an empty sum."""
+
+    def _store(self, memory):
+        total = super()._store(memory)
+        total.fork = lambda indices: type(total)(self.bias.detach().expand(len(indices), -1), total.terms)
+        return total
+
+
+@mutant("fork differs")
+def nade_sum_forgotten_at_a_fork():
+    return becomes(flat("nade"), RunningSum, ForgetfulFork)
+
+
+class RemembersNoRows(RunningSum):
+    """Known rows leave no sum behind."""
+
+    def forward(self, x, run):
+        return super().forward(x, Whole(order=run.order) if isinstance(run, Whole) else run)
+
+
+@mutant("prefill differs")
+def nade_known_rows_not_remembered():
+    return becomes(flat("nade"), RunningSum, RemembersNoRows)

@@ -29,6 +29,7 @@ SMALL = {
     "blocks": 2,
     "dropout": 0.1,
     "out_features": 4,
+    "hidden": 36,
 }
 """Small values for options by name; a family takes those that it has. 5 and 4 are no multiples of 3 channels."""
 
@@ -40,10 +41,12 @@ def small(family: str) -> dict:
     return {name: value for name, value in SMALL.items() if name in npx.families()[family].options}
 
 
-def build(family: str, head: str, kind: str | None, channels: int, levels: int, **options) -> npx.ImageModel:
+def build(family: str, head: str, kind: str | None, channels: int, levels: int, size=None, **options) -> npx.ImageModel:
+    """`size`: on which the model will be checked; of interest to families that run at their own size only."""
     condition = CONDITIONS.get(kind, {})
+    shape = (channels, *(SIZE if size is None or npx.families()[family].any_size else size))
     torch.manual_seed(0)
-    return npx.build(family, shape=(channels, *SIZE), levels=levels, head=head, **condition, **small(family) | options)
+    return npx.build(family, shape=shape, levels=levels, head=head, **condition, **small(family) | options)
 
 
 def switched(family: str) -> list[dict]:
@@ -88,7 +91,7 @@ def combinations() -> list:
 
 @pytest.mark.parametrize(("family", "head", "kind", "channels", "levels"), combinations())
 def test_contract(family, head, kind, channels, levels):
-    report = check(build(family, head, kind, channels, levels), seeds=2, size=(3, 5))
+    report = check(build(family, head, kind, channels, levels, (3, 5)), seeds=2, size=(3, 5))
     assert report.passed, str(report)
 
 
@@ -107,7 +110,7 @@ def switched_families() -> list:
 @pytest.mark.parametrize(("family", "options", "size"), switched_families())
 def test_contract_with_each_switch(family, options, size):
     channels = 3 if npx.families()[family].channel_masks else 1
-    report = check(build(family, "categorical", None, channels, 3, **options), seeds=2, size=size)
+    report = check(build(family, "categorical", None, channels, 3, size, **options), seeds=2, size=size)
     assert report.passed, str(report)
 
 
@@ -116,7 +119,31 @@ def test_contract_with_all_conditions_and_learned_embeddings(family):
     kinds = npx.families()[family].conditions
     conditions = {name: value for kind in kinds for name, value in CONDITIONS[kind].items()}
     head = "categorical" if npx.families()[family].channel_masks else "autoregressive_categorical"
-    model = build(family, head, None, 3, 3, embedding="learned", **conditions)
+    model = build(family, head, None, 3, 3, (3, 5), embedding="learned", **conditions)
+    report = check(model, seeds=2, size=(3, 5))
+    assert report.passed, str(report)
+
+
+ORDERS = {
+    "gated_pixelcnn": ["raster", "flip-x", "transpose-flip-y"],
+    "diagonal_bilstm": ["transpose-flip-x", "flip-xy"],
+}
+
+
+def families_and_orders() -> list:
+    """By default two families in some orders, and all others in one; every family in eight under the marker."""
+    cases = []
+    for family in npx.families():
+        cases.append(pytest.param(family, ORDERS.get(family, ["transpose-flip-xy"]), id=family))
+        cases.append(pytest.param(family, 8, marks=pytest.mark.full, id=f"{family}-8"))
+    return cases
+
+
+@pytest.mark.parametrize(("family", "orders"), families_and_orders())
+def test_contract_in_other_orders(family, orders):
+    channels = 3 if npx.families()[family].channel_masks else 1
+    conditions = CONDITIONS["class"] | (CONDITIONS["map"] if "map" in npx.families()[family].conditions else {})
+    model = build(family, "categorical", None, channels, 3, (3, 5), orders=orders, **conditions)
     report = check(model, seeds=2, size=(3, 5))
     assert report.passed, str(report)
 

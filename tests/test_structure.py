@@ -1,15 +1,20 @@
 """The one-way rule of imports, file sizes and docstrings.
 
-The rule, module by module (ours only; `errors` and `version` may be imported by all):
+The rule, module by module (ours only; `errors`, `version` and `cache` may be imported by all):
 
     causal                    -> causal
     images                    -> images
     heads                     -> heads
     networks                  -> causal, networks                       (never a head)
     embedding                 -> causal, images.levels
-    card, saving, model, image_model -> each other, causal, networks, heads, embedding, images.levels
-    stepping                  -> causal; image_model for its types only
-    tasks                     -> tasks, image_model, stepping, saving, images   (never networks or heads)
+    orders                    -> nothing
+    card, saving, model, ordering, image_model -> each other, causal, networks, heads, embedding, orders, images.levels
+    multiscale                -> the same; beside image_model, which does not know it
+    multiscale_stepping       -> multiscale for its types only
+    replay                    -> causal
+    stepping                  -> causal, replay; image_model for its types only
+    tasks                     -> tasks, orders, image_model, multiscale, stepping, saving, images
+                                 (never networks or heads)
     checking, checks, figures -> the same, and causal
     cli                       -> anything but __main__
     __init__                  -> anything but cli
@@ -32,13 +37,17 @@ import nextpixel
 
 SOURCE = Path(nextpixel.__file__).parent
 
-FREE = {"errors", "version"}
-MODEL = {"causal", "networks", "heads", "embedding", "images.levels", "card", "saving", "model", "image_model"}
-TASKS = {"tasks", "model", "image_model", "stepping", "saving", "images"}
+FREE = {"errors", "version", "cache"}
+BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
+MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
+TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "saving", "images"}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
     "version": set(),
+    "cache": set(),
+    "replay": {"causal", "replay"},
+    "orders": set(),
     "causal": {"causal"},
     "images": {"images"},
     "heads": {"heads"},
@@ -47,8 +56,11 @@ ALLOWED = {
     "card": MODEL,
     "saving": MODEL,
     "model": MODEL,
+    "ordering": MODEL,
     "image_model": MODEL,
-    "stepping": {"causal"},
+    "multiscale": MODEL,
+    "multiscale_stepping": set(),
+    "stepping": {"causal", "replay"},
     "tasks": TASKS,
     "checking": LOOKING,
     "checks": LOOKING,
@@ -56,8 +68,8 @@ ALLOWED = {
     "cli": {*LOOKING, "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
-FOR_TYPES = {"stepping": {"image_model"}, "card": {"saving"}}
-WHEN_CALLED = {"image_model": {"stepping"}}
+FOR_TYPES = {"stepping": {"image_model"}, "multiscale_stepping": {"multiscale"}, "card": {"saving"}}
+WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale"}}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

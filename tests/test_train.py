@@ -239,6 +239,7 @@ def test_every_epoch_is_a_permutation_of_its_own():
     assert len({*orders, tuple(range(50))}) == 4
     assert epoch_of(Batches(numbered(50), 8, seed=3)) == epochs[0]
     assert epoch_of(Batches(numbered(50), 8, seed=4)) != epochs[0]
+    assert len(epoch_of(Batches(numbered(50), 8, seed=2**32 - 1))) == len(epochs[0]), "the largest seed is one too"
 
 
 @pytest.mark.parametrize("taken", range(1, 8))

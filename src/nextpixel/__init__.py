@@ -5,6 +5,7 @@ from nextpixel.errors import UserError
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
 from nextpixel.images import Dataset, Split, dataset
+from nextpixel.multiscale import MultiScaleModel, build_multiscale
 from nextpixel.networks import families
 from nextpixel.saving import load
 from nextpixel.stepping import Stepper
@@ -20,6 +21,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "ImageModel",
+    "MultiScaleModel",
     "Split",
     "Stepper",
     "TrainOptions",
@@ -27,6 +29,7 @@ __all__ = [
     "__version__",
     "baselines",
     "build",
+    "build_multiscale",
     "check",
     "complete",
     "dataset",

@@ -7,20 +7,22 @@ compressing rest on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 
-from nextpixel.checking import agreement, causality, fields, layers, totals
+from nextpixel.checking import agreement, causality, chain, fields, layers, ordered, totals
 from nextpixel.checking.report import Finding, Report
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
 from nextpixel.image_model import ImageModel
+from nextpixel.multiscale import MultiScaleModel
 
 __all__ = ["Finding", "Report", "check"]
 
 
 def check(
-    model: ImageModel,
+    model: ImageModel | MultiScaleModel,
     *,
     seeds: int = 8,
     size: tuple[int, int] | None = None,
@@ -39,13 +41,21 @@ def check(
     - The receptive field, a union over at least `seeds` random weights and inputs, is the declared one; each channel
       sees exactly the earlier ones of its pixel, and every masked layer lets a channel group see itself.
     - Each pmf and the probabilities of all images of a tiny size sum to 1; log_prob is the sum of the steps.
+    - Of a multi-scale model both parts, and the chain in its own order: Whole = Cursor with forks, no later symbol
+      plays a part, every small pixel is seen through the map, copied, and counted once, all images sum to 1.
+    - Of a model in another order than raster, or in several, up to three orders, each in its own grid, and together:
+      answers lie where the order says, stepping goes by it, the network is told its order, p(x) is the mixture.
 
     seeds: sets of random weights. size: (H, W) of the one canvas to use; by default 5x7 and long narrow ones, or the
-    model's own size for networks that run at no other (known first rows are not tried with them). progress: called
-    with the name of each check as it begins.
+    model's own size for networks that run at no other (known first rows are tried with them only if their family
+    declares it, by any_size=False). progress: called with the name of each check as it begins.
     """
     if seeds < 1:
         raise ValueError("seeds must be at least 1")
+    if isinstance(model, MultiScaleModel):
+        return chain.check_chain(model, functools.partial(check, seeds=seeds), size, progress)
+    if len(model.orders) > 1 or not model.orders[0].is_raster:
+        return ordered.check_orders(model, functools.partial(check, seeds=seeds), size, progress)
     findings: list[Finding] = []
 
     def run(name: str, look: Callable[[], list[Finding]]) -> None:
@@ -65,11 +75,10 @@ def check(
             detail = f"on {canvas[0]}x{canvas[1]} it raised {type(error).__name__}: {error}"
             return Report([Finding("runs", False, detail, "does not run")], _title(model))
         some = [own, *drawn[:2]]
+        prefill = any_size or not model.network.family.any_size  # who declares its own size takes first rows of it
         singles = [private_copy(other, torch.float32) for other in (model, drawn[0])]
         run("repeatable", lambda: agreement.repeatable(some, canvas))
-        run(
-            "Whole = Cursor", lambda: agreement.whole_is_cursor(some, canvas, "Whole = Cursor", 1e-10, prefill=any_size)
-        )
+        run("Whole = Cursor", lambda: agreement.whole_is_cursor(some, canvas, "Whole = Cursor", 1e-10, prefill=prefill))
         run("Whole = Cursor, float32", lambda: _float32(singles, canvas))
         run("later symbols", lambda: causality.changed_symbols(some[:2], canvas))
         run("jacobian", lambda: causality.jacobian(some, canvas))

@@ -13,20 +13,24 @@ from nextpixel.embedding import ConditionEmbedding, EmbeddingKind, SymbolEmbeddi
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
 from nextpixel.images.levels import check_levels
-from nextpixel.model import Model
+from nextpixel.networks import Family
 from nextpixel.networks import family as family_named
+from nextpixel.ordering import OrderedModel
+from nextpixel.orders import EIGHT, RASTER, Wanted, order_names
 
 CONDITION_FEATURES = 64
 
 
-class ImageModel(Model):
+class ImageModel(OrderedModel):
     """p(x) or p(x | condition) over integer images [N, C, H, W] with `levels` values 0..K-1.
 
-    Symbols are predicted in raster order, the channels of a pixel in order. Use `nextpixel.build`, which chooses the
-    parts and refuses combinations that cannot work; the arguments here are what a saved model's config.json holds.
+    Pixels are predicted in raster order or in those that `orders` names, the channels of a pixel in order. Use
+    `nextpixel.build`, which chooses the parts and refuses combinations that cannot work; the arguments here are what a
+    saved model's config.json holds.
 
     family, options: the network and its Config; head, head_options: the distribution; shape: (C, H, W) the model was
-    made for (convolutional families also score other sizes); classes, vector, map_shape: what it is conditioned on.
+    made for (convolutional families also score other sizes); classes, vector, map_shape: what it is conditioned on;
+    orders: names, None for raster (see `nextpixel.orders`).
     """
 
     def __init__(
@@ -42,9 +46,10 @@ class ImageModel(Model):
         map_shape: list[int] | None = None,
         embedding: EmbeddingKind = "scaled",
         embedding_features: int = 16,
+        orders: list[str] | None = None,
     ):
         super().__init__()
-        _check_made_for(shape, levels, classes, vector, map_shape, embedding)
+        check_made_for(shape, levels, classes, vector, map_shape, embedding)
         declared = family_named(family)
         config = _config(declared.network.Config, options or {}, f"the family {family}")
         channels, height, width = (int(size) for size in shape)
@@ -65,14 +70,18 @@ class ImageModel(Model):
             self.condition = ConditionEmbedding(CONDITION_FEATURES, classes, vector, map_size, (height, width))
         if classes is not None:
             self.register_buffer("class_prior", torch.full((classes,), 1 / classes))
+        self.set_orders(_orders(orders, declared, (height, width)), declared.orders, CONDITION_FEATURES)
+        told = wanted or self.order_table is not None
         made = self._hub_mixin_config  # the arguments, as config.json will hold them
         if isinstance(made, dict):  # in full, so that a default may change without changing what old files mean
             made["options"] = dataclasses.asdict(config)
             made["head_options"] = {name: getattr(self.head, name) for name in self.head.options()}
+            if orders is None or self.order_names == (RASTER.name,):
+                made.pop("orders", None)  # what readers that know no orders take for granted
         sizes = self.head.sizes if self.channels_by == "network" else (sum(self.head.sizes),)
-        self.network = declared.network(
-            config, self.embedding.layout, type(self.embedding.layout)(sizes), CONDITION_FEATURES if wanted else None
-        )
+        outputs, told_features = type(self.embedding.layout)(sizes), CONDITION_FEATURES if told else None
+        own_size: dict[str, Any] = {} if declared.any_size else {"size": (height, width)}
+        self.network = declared.network(config, self.embedding.layout, outputs, told_features, **own_size)
 
     @property
     def family(self) -> str:
@@ -83,31 +92,41 @@ class ImageModel(Model):
         return {**super().facts(), "head": self.head.name, "channels ordered by": self.channels_by, **options}
 
     def embed_condition(self, condition: object, n: int, size: tuple[int, int]) -> Tensor | None:
-        """[n, 1 or H, 1 or W, E], or None; UserError if the condition does not fit the model."""
+        """The condition of n pictures of the given size as the network takes it, in the order's own grid:
+        [n, 1 or rows, 1 or columns, E], or None; UserError if the condition does not fit the model."""
         parts = self.condition_parts(condition, n)
-        return None if parts is None or self.condition is None else self.condition(parts, size)
+        if parts is None or self.condition is None:
+            return self.with_order(None, n)
+        picture = self.order.grid(*self.placement.grid(*size))  # of a view in the order's own grid: turned back
+        return self.with_order(self.condition(parts, picture), n)
 
-    def features(self, x: Tensor, condition: object = None, run: Whole | None = None) -> Tensor:
-        """Network features of all symbols, [N, H, W, ·]."""
-        embedded = self.embedding(x, self.like())
-        return self.network(embedded, self.embed_condition(condition, len(x), (x.shape[2], x.shape[3])), run)
+    def features(self, x: Tensor, condition: object = None) -> Tensor:
+        """Network features of all symbols, [N, rows, columns, ·], in the grid of the model's order (raster: H, W)."""
+        size = (x.shape[2], x.shape[3])
+        embedded = self.embedding(self.placement.forth(x), self.like())
+        run = Whole(order=self.pixel_order(size))
+        return self.network(embedded, self.embed_condition(condition, len(x), size), run)
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
-        return self.head.log_prob(self.features(x, condition), x)
+        order = self.placement
+        return order.back(self.head.log_prob(self.features(x, condition), order.forth(x)))
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
-        x = self.check_images(x)
-        n, channels, height, width = x.shape
+        order, x = self.placement, self.check_images(x)
         features = self.features(x, condition).flatten(0, 2)
+        x = order.forth(x)
+        n, channels, rows, columns = x.shape
         values = x.permute(0, 2, 3, 1).flatten(0, 2)
         parts = features.split(list(self.head.sizes), -1)
         pmfs = [
             self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, values[:, :c]) for c in range(channels)
         ]
-        return torch.stack(pmfs, 1).view(n, height, width, channels, self.levels).permute(0, 3, 1, 2, 4)
+        log_pmf = torch.stack(pmfs, 1).view(n, rows, columns, channels, self.levels).permute(0, 3, 1, 2, 4)
+        return log_pmf if order.is_raster else order.back(log_pmf.movedim(-1, 0)).movedim(0, -1)
 
     def initialise_from_data(self, x: Tensor, condition: object = None) -> int:
-        return initialise_from_data(self.network, lambda: self.features(self.check_images(x), condition))
+        one = self if len(self.orders) == 1 else self.in_order(0)  # the first one stands for all
+        return initialise_from_data(self.network, lambda: one.features(self.check_images(x), condition))
 
     def stepper(self, n: int = 1, condition: object = None, size: tuple[int, int] | None = None) -> Any:
         from nextpixel.stepping import Stepper
@@ -127,6 +146,7 @@ def build(
     map_shape: tuple[int, int, int] | None = None,
     embedding: EmbeddingKind | None = None,
     head_options: dict[str, Any] | None = None,
+    orders: Wanted = None,
     **options: Any,
 ) -> ImageModel:
     """A new model with random weights.
@@ -134,7 +154,9 @@ def build(
     family: a name from `nextpixel.families()`. like: a Split or Dataset from which shape and levels are taken (or give
     shape=(C, H, W) and levels=K). head: a name from `nextpixel.heads()`; the default is bernoulli for two levels, else
     categorical. classes, vector, map_shape=(D, h, w): conditions; never taken from `like` unasked. embedding:
-    "scaled" for ordered levels (the default), "learned" for codes. options: fields of the family's Config.
+    "scaled" for ordered levels (the default), "learned" for codes. orders: of prediction; None is raster, a number n
+    the first n of the family's, "all" the eight of a rectangle, or a list of names (see `nextpixel.orders`); a model
+    of several is their even mixture. options: fields of the family's Config.
 
     Raises UserError for unknown names and for combinations that cannot work, saying why.
     """
@@ -153,6 +175,7 @@ def build(
         vector,
         list(map_shape) if map_shape else None,
         embedding or "scaled",
+        orders=None if orders is None else order_names(orders, family_named(family).orders, family),
     )
 
 
@@ -166,7 +189,25 @@ def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
     return kind(**options)
 
 
-def _check_made_for(
+def _orders(names: object, declared: Family, size: tuple[int, int]) -> list[str]:
+    """The orders that a model is to have; UserError if the family cannot have them."""
+    if names is not None and not isinstance(names, list):
+        raise UserError(f"The orders of a model must be a list of names, not {names!r}.")
+    checked = order_names(names, declared.orders, declared.name)
+    if declared.orders == "flips" and len(checked) > 1 and "class" not in declared.conditions:
+        raise UserError(
+            f"The family {declared.name} takes no condition, so it cannot be told in which of several orders it "
+            "predicts: give it one order."
+        )
+    turned = [name for name in checked if declared.orders == "flips" and EIGHT[name].grid(*size) != size]
+    if turned and not declared.any_size:
+        raise UserError(
+            f"The family {declared.name} runs at one size only: for the order {turned[0]} it must be square."
+        )
+    return checked
+
+
+def check_made_for(
     shape: object, levels: object, classes: object, vector: object, map_shape: object, embedding: object
 ) -> None:
     """What a model is made for, as a user or a config.json says it: UserError for what cannot be."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from nextpixel.embedding import ConditionEmbedding
 from nextpixel.errors import UserError
+from nextpixel.orders import Order
 from nextpixel.saving import HubModel
 
 
@@ -23,6 +24,8 @@ class Model(HubModel):
     condition: ConditionEmbedding | None
     run_folder: Path | None = None
     """where `train` has just left its run"""
+    exact: bool = True
+    """whether log_prob is log p(x) itself, and not a bound"""
 
     @property
     def family(self) -> str:
@@ -37,6 +40,42 @@ class Model(HubModel):
     @property
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def why(self) -> str:
+        """Why log_prob is exact, or what it is a bound of, in a few words."""
+        summed = "" if self.classes is None else "; summed over all classes where none is given"
+        return f"every symbol is counted once, given those before it{summed}"
+
+    @property
+    def order_in_words(self) -> str:
+        """In which order the pixels are predicted."""
+        return "raster order (rows from the top, then from the left)"
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """The orders of prediction that the model can be asked to follow; with several, p(x) is their even mixture.
+        Empty for a model with one order of its own that has no name."""
+        return ()
+
+    @property
+    def order_names(self) -> tuple[str, ...]:
+        """The names of `orders`."""
+        return tuple(order.name for order in self.orders)
+
+    @property
+    def free_orders(self) -> bool:
+        """Whether `in_order` also takes permutations of the pixels that are not among `orders`."""
+        return False
+
+    def in_order(self, which: str | int | Tensor) -> Self:
+        """The same model, answering in one of its `orders` only; UserError for any other."""
+        raise UserError(f"A model of the kind {self.family} predicts in an order of its own: name no other.")
+
+    def each_order(self) -> list[Self]:
+        """The model in each of its `orders`; the model itself where it has no several."""
+        count = len(self.order_names)
+        return [self.in_order(number) for number in range(count)] if count > 1 else [self]
 
     def like(self) -> Tensor:
         """An empty tensor of the model's dtype and device."""
@@ -131,6 +170,12 @@ class Model(HubModel):
     @property
     def _class_only(self) -> bool:
         return self.classes is not None and self.condition is not None and self.condition.only_classes
+
+    def set_class_prior(self, shares: Tensor) -> None:
+        """Say what p(y) is, [classes], summing to 1: to the model, and to the models it is made of."""
+        for module in self.modules():
+            if isinstance(module, Model) and module.classes is not None:
+                module.get_buffer("class_prior").copy_(shares)
 
     def log_class_prior(self) -> Tensor:
         """log p(y) of every class, float64 [classes]: the class frequencies of the training data."""

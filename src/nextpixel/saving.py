@@ -41,7 +41,14 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
     """
 
     card: dict[str, Any]
-    _own_keys: ClassVar = ("format_version", "library_name", "library_version", "dtype", "card")
+    kind: ClassVar[str | None] = None
+    """what config.json says under "model"; None, for an image model, says nothing there"""
+    _own_keys: ClassVar = ("format_version", "library_name", "library_version", "dtype", "card", "model")
+
+    def made_with(self) -> dict[str, Any]:
+        """The arguments of __init__, and the kind of the model where it has one: what `make` takes."""
+        arguments: Any = self._hub_mixin_config or {}
+        return {**({} if self.kind is None else {"model": self.kind}), **arguments}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """Write the folder, aside first: if that fails (a full disk), what was there before is left as it was."""
@@ -72,7 +79,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
             "library_version": __version__,
             "dtype": str(next(self.parameters()).dtype).removeprefix("torch."),
             "card": getattr(self, "card", {}),
-            **(self._hub_mixin_config or {}),  # type: ignore[dict-item]
+            **self.made_with(),
         }
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
@@ -83,9 +90,17 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
         """A model from a saved folder or from the hub (by id; `revision=`, `token=`, `local_files_only=` as usual)."""
-        where = str(pretrained_model_name_or_path)
-        files = _local_files(Path(where)) if os.path.isdir(where) else _hub_files(where, kwargs)
+        files = _files(str(pretrained_model_name_or_path), kwargs)
         config = _read_config(files[0])
+        if config.get("model") != cls.kind:
+            raise UserError(
+                f"{files[0]} says that it is {_words(config.get('model'))}, not {_words(cls.kind)}: "
+                "open it with nextpixel.load."
+            )
+        return cls._opened(files, config)
+
+    @classmethod
+    def _opened(cls, files: tuple[Path, Path], config: dict[str, Any]) -> Self:
         if not isinstance(config.get("card", {}), dict):
             raise UserError(f"{files[0]}: the card must be a table of names and values.")
         known = list(inspect.signature(cls.__init__).parameters)[1:]
@@ -127,6 +142,10 @@ def _swap_in(aside: Path, target: Path) -> None:
         if other.name not in (WEIGHTS, README, CONFIG):
             shutil.move(other, target / other.name)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _files(where: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
+    return _local_files(Path(where)) if os.path.isdir(where) else _hub_files(where, kwargs)
 
 
 def _local_files(folder: Path) -> tuple[Path, Path]:
@@ -207,11 +226,31 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
 def load(model: str | Path, **kwargs: Any) -> Any:
     """A model from a run folder, a saved folder, or a hub id; in eval mode. UserError says what is wrong."""
-    from nextpixel.image_model import ImageModel
-
     path = Path(model)
     if (path / "model" / CONFIG).is_file():
         path = path / "model"
     elif path.is_dir() and not (path / CONFIG).is_file() and (path / "checkpoints").is_dir():
         raise UserError(f"{model} is a run that has saved no model yet: go on with nextpixel train --resume {model}.")
-    return ImageModel.from_pretrained(path if path.is_dir() else str(model), **kwargs)
+    files = _files(str(path) if path.is_dir() else str(model), kwargs)
+    config = _read_config(files[0])
+    return _class_of(config.get("model"), str(files[0]))._opened(files, config)
+
+
+def make(arguments: dict[str, Any], source: str) -> Any:
+    """A new model from what `made_with` gave, which was kept in `source`."""
+    others = {name: value for name, value in arguments.items() if name != "model"}
+    return _class_of(arguments.get("model"), source)(**others)
+
+
+def _class_of(kind: object, source: str) -> type[HubModel]:
+    from nextpixel.image_model import ImageModel
+    from nextpixel.multiscale import MultiScaleModel
+
+    for known in (ImageModel, MultiScaleModel):
+        if kind == known.kind:
+            return known
+    raise UserError(f"{source} says that it is {_words(kind)}, which this nextpixel {__version__} does not know.")
+
+
+def _words(kind: object) -> str:
+    return "an image model" if kind is None else f"a model of the kind {kind!r}"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nextpixel.causal import Cursor, Memory, Ring, Whole
 from nextpixel.errors import UserError
+from nextpixel.replay import Replay
 
 if TYPE_CHECKING:
     from nextpixel.image_model import ImageModel
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 class Stepper:
     """n pictures made symbol by symbol: `pmf()` of the next one, `push(values)`, and on to the next.
 
-    `position` is the (row, column, channel) of the next symbol, None at the end; `images` [n, C, H, W] what has been
-    pushed so far (zero elsewhere). The model must be in eval mode and must not be trained while it is stepped.
+    `position` is the (row, column, channel) of the next symbol in the picture, in whatever order the model predicts;
+    None at the end. `images` [n, C, H, W] is what has been pushed so far (zero elsewhere). The model must be in eval
+    mode and must not be trained while it is stepped. UserError for a model of several orders, none of which was chosen.
     """
 
     def __init__(self, model: ImageModel, n: int, condition: object = None, size: tuple[int, int] | None = None):
@@ -32,11 +34,17 @@ class Stepper:
         self.channels, (self.height, self.width) = model.shape[0], size or model.shape[1:]
         like = model.like()
         self.images = torch.zeros(n, self.channels, self.height, self.width, dtype=torch.long, device=like.device)
-        self._memory = Memory(like, n, self.height, self.width)
+        self._order = model.placement
+        self._rows, self._columns = self._order.grid(self.height, self.width)  # of the order's own grid
+        pixels = self._order.pixels(self.height, self.width).view(self._rows, self._columns).tolist()
+        self._places = [[divmod(pixel, self.width) for pixel in row] for row in pixels]  # where they are in the picture
+        self._memory = Memory(like, n, self._rows, self._columns)
+        self._memory.order = model.pixel_order((self.height, self.width))
         above, left, right = model.network.input_reach()
         layout = model.embedding.layout
-        self._memory.input = Ring(like, n, above + 1, self.width, layout.width, left, right)
+        self._memory.input = Ring(like, n, above + 1, self._columns, layout.width, left, right)
         self._cursor = Cursor(self._memory)
+        self._replay = Replay(model.network, self._memory)
         with torch.no_grad():
             self._condition = model.embed_condition(condition, n, (self.height, self.width))
         self._starts = [0, *layout.ends()[:-1]]
@@ -49,7 +57,7 @@ class Stepper:
     @property
     def position(self) -> tuple[int, int, int] | None:
         cursor = self._cursor
-        return None if cursor.row >= self.height else (cursor.row, cursor.column, self._channel)
+        return None if cursor.row >= self._rows else (*self._places[cursor.row][cursor.column], self._channel)
 
     @torch.no_grad()
     def log_pmf(self) -> Tensor:
@@ -59,7 +67,7 @@ class Stepper:
             if self._contexts is None:
                 self._contexts = self.model.network.rows(None, self._condition, self._cursor)
             if self._features is None:
-                self._features = self.model.network.pixels(None, self._contexts, self._cursor)
+                self._features = self._replay.pixels(self._contexts, self._cursor)
             row, column, channel = position
             earlier = self.images[:, :channel, row, column]
             self._log_pmf = self.model.head.log_pmf(self._features, channel, earlier)
@@ -85,7 +93,7 @@ class Stepper:
             start = self._starts[channel]
         else:
             start = self._offset
-        self._memory.input.write(row, column, start, vector)
+        self._memory.input.write(self._cursor.row, self._cursor.column, start, vector)
         self._offset = start + vector.shape[1]
         self._advance()
 
@@ -99,6 +107,7 @@ class Stepper:
         copy.n, copy.images = len(chosen), self.images[chosen]
         copy._memory = self._memory.fork(chosen)
         copy._cursor = Cursor(copy._memory)
+        copy._replay = self._replay.fork(copy._memory)
         copy._cursor.row, copy._cursor.column, copy._cursor.group = (
             self._cursor.row,
             self._cursor.column,
@@ -112,19 +121,24 @@ class Stepper:
 
     @torch.no_grad()
     def prefill(self, rows: Tensor) -> None:
-        """Take the first rows of the pictures as known, [n, C, h, W], in one Whole pass. Only at the very start."""
-        if self.position != (0, 0, 0) or self._log_pmf is not None:
+        """Take the first rows as known, [n, C, h, W], in one Whole pass. Only at the very start.
+
+        First rows are meant as the model's order goes: rows of the order's own grid, `order.forth(images)[..., :h, :]`.
+        """
+        if self._cursor.row or self._cursor.column or self._channel or self._log_pmf is not None:
             raise UserError("Known rows can only be given before the first symbol is asked for or pushed.")
         if rows.dim() == 4 and rows.shape[2] == 0:
             return
         known = self.model.check_images(rows)
-        if known.shape[0] != self.n or known.shape[3] != self.width or known.shape[2] > self.height:
+        if known.shape[0] != self.n or known.shape[3] != self._columns or known.shape[2] > self._rows:
             raise UserError(
-                f"The known rows must have shape [{self.n}, {self.channels}, at most {self.height}, {self.width}], "
+                f"The known rows must have shape [{self.n}, {self.channels}, at most {self._rows}, {self._columns}], "
                 f"not {list(known.shape)}."
             )
         height = known.shape[2]
-        self.images[:, :, :height] = known
+        whole = self._order.forth(torch.zeros_like(self.images))
+        whole[:, :, :height] = known
+        self.images = self._order.back(whole).contiguous()
         embedded = self.model.embedding(known, self._memory.like)
         condition = self._condition
         if condition is not None and condition.shape[1] > 1:
@@ -149,5 +163,5 @@ class Stepper:
             self._channel = cursor.group = self._offset = 0
             self._features = None
             cursor.column += 1
-            if cursor.column == self.width:
+            if cursor.column == self._columns:
                 cursor.column, cursor.row, self._contexts = 0, cursor.row + 1, None

@@ -3,10 +3,12 @@
 from nextpixel.causal.attention import CausalAttention, Positions
 from nextpixel.causal.convolution import PixelConv, RowConv, ShiftDown
 from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
+from nextpixel.causal.masked import EarlierInputs, MaskedLinear, Units, steps_of
 from nextpixel.causal.normalisation import initialise_from_data
-from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Dropout, Gate, Highway, LinearGate, ReLU, Split
+from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Dropout, Gate, Highway, LinearGate, ReLU, Sigmoid, Split
 from nextpixel.causal.recurrence import DiagonalBiLSTM, RowLSTM
 from nextpixel.causal.resampling import DoublePixels, DoubleRows, Halve
+from nextpixel.causal.running_sum import PixelLinear, RunningSum
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, UnwrittenError, Whole
 
 __all__ = [
@@ -19,25 +21,32 @@ __all__ = [
     "DoublePixels",
     "DoubleRows",
     "Dropout",
+    "EarlierInputs",
     "Gate",
     "Halve",
     "Highway",
     "Layout",
     "LinearGate",
     "Mask",
+    "MaskedLinear",
     "Memory",
     "PixelConv",
+    "PixelLinear",
     "Positions",
     "ReLU",
     "Ring",
     "RowConv",
     "RowLSTM",
     "Run",
+    "RunningSum",
     "ShiftDown",
+    "Sigmoid",
     "Split",
+    "Units",
     "UnwrittenError",
     "Whole",
     "centre_mask",
     "initialise_from_data",
     "map_channels",
+    "steps_of",
 ]

@@ -190,18 +190,15 @@ class PixelConv(nn.Module):
         window = ring.window(run.row, run.column, self.left, plan.seen[group])
         if not self.rows:
             return torch.addmm(plan.bias[group], window, plan.weight[group])
-        from_above = self._row_above(ring, plan, run)[:, run.column]
+        from_above = memory.once_a_row(self, run, self._row_above)[:, run.column]
         return torch.addmm(from_above[:, plan.outputs[group]], window, plan.weight[group])
 
-    def _row_above(self, ring: Ring, plan: _StepPlan, run: Cursor) -> Tensor:
-        """What the finished rows above contribute to the whole current row, [N, W, outputs]: once a row."""
-        row, result = run.memory.row_results.get(self, (-1, plan.bias_sorted))
-        if row != run.row:
-            first = ring.left - self.side[0]
-            block = ring.block(run.row - self.rows, run.row - 1)[:, :, first : first + ring.width + sum(self.side)]
-            result = convolve(block, plan.above, plan.bias_sorted)[:, 0]
-            run.memory.row_results[self] = (run.row, result)
-        return result
+    def _row_above(self, run: Cursor) -> Tensor:
+        """What the finished rows above contribute to the whole current row, [N, W, outputs]."""
+        ring, plan = self._ring(run.memory), run.memory.plan(self, lambda: _StepPlan(self))
+        first = ring.left - self.side[0]
+        block = ring.block(run.row - self.rows, run.row - 1)[:, :, first : first + ring.width + sum(self.side)]
+        return convolve(block, plan.above, plan.bias_sorted)[:, 0].contiguous()
 
 
 class _StepPlan:

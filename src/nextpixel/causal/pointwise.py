@@ -66,6 +66,11 @@ class ReLU(nn.Module):
         return torch.relu(x)
 
 
+class Sigmoid(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+
 class Highway(nn.Module):
     """sigmoid(gate) · new + (1 − sigmoid(gate)) · old (gating over depth)."""
 

@@ -62,7 +62,7 @@ class RowLSTM(nn.Module):
     def _step(self, x: Tensor, run: Cursor) -> Tensor:
         memory, group, column = run.memory, run.group, run.column
         starts, ends = memory.plan((self, "groups"), lambda: group_ranges(self.hidden))
-        from_above = self._row_above(run)[:, column, 4 * starts[group] : 4 * ends[group]]
+        from_above = memory.once_a_row(self, run, self._row_above)[:, column, 4 * starts[group] : 4 * ends[group]]
         hiddens, cells = self._rings(memory)
         if run.row:
             cell = cells.block(run.row - 1, run.row - 1)[:, 0, column, starts[group] : ends[group]]
@@ -74,19 +74,15 @@ class RowLSTM(nn.Module):
         return hidden
 
     def _row_above(self, run: Cursor) -> Tensor:
-        """The state-to-state part of the whole current row, [N, W, 4·features] in group-major order: once a row."""
+        """The state-to-state part of the whole current row, [N, W, 4·features] in group-major order."""
         memory = run.memory
         kernel = memory.plan(self, lambda: self.state_to_state.detach()[self.gates.group_major()])
-        row, result = memory.row_results.get(self, (-1, kernel))
-        if row != run.row:
-            if run.row:
-                above = self._rings(memory)[0].block(run.row - 1, run.row - 1)
-            else:
-                first = self.first_hidden.detach().expand(memory.n, 1, memory.width, -1)
-                above = F.pad(first, (0, 0, self.side, self.side))
-            result = convolve(above, kernel, None)[:, 0]
-            memory.row_results[self] = (run.row, result)
-        return result
+        if run.row:
+            above = self._rings(memory)[0].block(run.row - 1, run.row - 1)
+        else:
+            first = self.first_hidden.detach().expand(memory.n, 1, memory.width, -1)
+            above = F.pad(first, (0, 0, self.side, self.side))
+        return convolve(above, kernel, None)[:, 0].contiguous()
 
 
 class DiagonalBiLSTM(nn.Module):
@@ -142,7 +138,8 @@ class DiagonalBiLSTM(nn.Module):
         starts, ends = memory.plan((self, "groups"), lambda: group_ranges(self.hidden))
         plan = memory.plan(self, lambda: _DiagonalPlan(self))
         here = slice(starts[group], ends[group])
-        from_above, mirrored = self._row_work(run, plan)
+        row_work = memory.once_a_row(self, run, self._row_work)
+        from_above, mirrored = row_work.split([4 * self.hidden.width, self.hidden.width], -1)
         self._inputs(memory).write(row, column, plan.input_starts[group], x)
         gates = self.input_to_state(x, run) + from_above[:, column, 4 * starts[group] : 4 * ends[group]]
         ahead, cells = self._ring(memory, "ahead"), self._ring(memory, "cell")
@@ -155,17 +152,14 @@ class DiagonalBiLSTM(nn.Module):
         cells.write(row, column, starts[group], cell)
         return hidden + mirrored[:, column, here]
 
-    def _row_work(self, run: Cursor, plan: _DiagonalPlan) -> tuple[Tensor, Tensor]:
-        """Of the current row: the left-to-right gates' part from above, [N, W, 4d] in group-major order, and the
-        right-to-left states of the row above, [N, W, d]. Once a row."""
+    def _row_work(self, run: Cursor) -> Tensor:
+        """Of the current row, [N, W, 4d + d]: the left-to-right gates' part from above, in group-major order, and the
+        right-to-left states of the row above."""
         memory, row = run.memory, run.row
-        done, result = memory.row_results.get(self, (-1, plan.above))
-        if done != row:
-            above = self._ring(memory, "ahead").block(row - 1, row - 1)[:, 0, 1:]
-            back = self._mirrored_row(run) if row else torch.zeros_like(above)
-            result = torch.cat([above @ plan.above, back], -1)
-            memory.row_results[self] = (row, result)
-        return result.split([4 * self.hidden.width, self.hidden.width], -1)
+        plan = memory.plan(self, lambda: _DiagonalPlan(self))
+        above = self._ring(memory, "ahead").block(row - 1, row - 1)[:, 0, 1:]
+        back = self._mirrored_row(run) if row else torch.zeros_like(above)
+        return torch.cat([above @ plan.above, back], -1)
 
     def _mirrored_row(self, run: Cursor) -> Tensor:
         """Right-to-left states of the finished row above the current one, [N, W, d]."""

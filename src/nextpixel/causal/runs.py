@@ -102,6 +102,7 @@ class Memory:
 
     `input` is the ring of embedded symbols; a layer's own ring and its weights, laid out for stepping, are kept under
     the module itself. Weights are copied when first used: a Memory is short-lived and does not follow training.
+    `order` (see `Whole`) must be set before anything is computed.
     """
 
     def __init__(self, like: Tensor, n: int, height: int, width: int):
@@ -109,9 +110,11 @@ class Memory:
         self.rings: dict[Hashable, Ring] = {}
         self.plans: dict[Hashable, Any] = {}
         self.row_results: dict[nn.Module, tuple[int, Tensor]] = {}
+        self.makers: dict[nn.Module, Callable[[Cursor], Tensor]] = {}  # how row_results are made
         self.stores: dict[nn.Module, Forkable] = {}  # what other layers keep, in a form of their own
         self.held: dict[nn.Module, list[Tensor]] = {}  # row work of a lower level, used for two rows of this one
         self.lower: Memory | None = None
+        self.order: Tensor | None = None
         self.input: Ring
 
     def half(self) -> Memory:
@@ -132,15 +135,25 @@ class Memory:
             plan = self.plans[owner] = make()
         return plan
 
+    def once_a_row(self, owner: nn.Module, run: Cursor, make: Callable[[Cursor], Tensor]) -> Tensor:
+        """Row work that is asked for by pixel work: done when it is first asked for in a row."""
+        row, result = self.row_results.get(owner, (-1, self.like))
+        if row != run.row:
+            result = make(run)
+            self.row_results[owner], self.makers[owner] = (run.row, result), make
+        return result
+
     def fork(self, indices: Tensor) -> Memory:
         """The same pictures again, chosen by index [M]; the plans are shared, the rings are copied."""
         copy = Memory(self.like, len(indices), self.height, self.width)
         copy.plans = self.plans
         copy.rings = {owner: ring.fork(indices) for owner, ring in self.rings.items()}
         copy.row_results = {owner: (row, x[indices]) for owner, (row, x) in self.row_results.items()}
+        copy.makers = dict(self.makers)
         copy.stores = {owner: store.fork(indices) for owner, store in self.stores.items()}
         copy.held = {owner: [x[indices] for x in held] for owner, held in self.held.items()}
         copy.lower = None if self.lower is None else self.lower.fork(indices)
+        copy.order = self.order
         if hasattr(self, "input"):  # lower levels have none
             copy.input = self.input.fork(indices)
         return copy
@@ -150,10 +163,14 @@ class Whole:
     """All positions in parallel: training, scoring.
 
     With a `memory` it also fills in what a Cursor would have remembered after these rows (prefill).
+
+    `order` [H*W] is for networks whose weights belong to pixels: position t (row-major) of the grid that they are given
+    holds the model's pixel order[t]; None is the raster. By default it is the memory's.
     """
 
-    def __init__(self, memory: Memory | None = None):
+    def __init__(self, memory: Memory | None = None, order: Tensor | None = None):
         self.memory = memory
+        self.order = memory.order if order is None and memory is not None else order
 
     def here(self, context: Tensor, layout: Layout) -> Tensor:
         return context
@@ -186,6 +203,10 @@ class Cursor:
     def __init__(self, memory: Memory):
         self.memory = memory
         self.row = self.column = self.group = 0
+
+    @property
+    def order(self) -> Tensor | None:
+        return self.memory.order
 
     def here(self, context: Tensor, layout: Layout) -> Tensor:
         """A row's result [N, 1, W or 1, D], at the current column and for the current channel group: [N, d]."""

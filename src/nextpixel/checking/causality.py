@@ -25,7 +25,7 @@ from nextpixel.image_model import ImageModel
 def influence(
     model: ImageModel, x: Tensor, condition: Condition, wanted: list[Symbol], generator: torch.Generator
 ) -> Tensor:
-    """Which of the embedded input the log-pmf of symbol wanted[t] in picture x[t] depends on: bool [T, H, W, groups]."""
+    """On which embedded input the log-pmf of symbol wanted[t] in picture x[t] depends: bool [T, H, W, groups]."""
     return sensitivity(model, x, condition, wanted, generator) != 0
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel
+from nextpixel.model import Model
 
 Size = tuple[int, int]
 Symbol = tuple[int, int, int]  # row, column, channel
 Condition = dict[str, Tensor] | None
+M = TypeVar("M", bound=Model)
 
 CANVAS: Size = (5, 7)
 PIXELS_AT_ONCE = 2048  # positions of all pictures of one pass: bounds the memory
@@ -23,12 +25,12 @@ SYMBOLS_AT_MOST = 210  # changed one by one; more than a small canvas has
 SPREAD = (4.0, 40.0)  # wanted range between the largest and the smallest log-probability, nats
 
 
-def private_copy(model: ImageModel, dtype: torch.dtype = torch.float64) -> ImageModel:
+def private_copy(model: M, dtype: torch.dtype = torch.float64) -> M:
     """A copy in eval mode that shares nothing with the model; its weights need no gradient."""
     return copy.deepcopy(model).to("cpu", dtype).eval().requires_grad_(False)
 
 
-def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
+def redrawn(model: M, seed: int, size: Size = CANVAS) -> M:
     """A copy with new random weights under which an error shows.
 
     Fresh networks give nearly uniform pmfs, in which a wrong dependence is lost in rounding; weights that are too large
@@ -51,7 +53,7 @@ def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
         for parameter, values in zip(other.parameters(), drawn, strict=True):
             parameter.copy_(values * (gain if parameter.dim() > 1 else 1.0))
         with torch.no_grad():
-            log_pmf = other.log_pmf(x, condition)
+            log_pmf = other.each_order()[0].log_pmf(x, condition)
         spread = float(log_pmf.max() - log_pmf.min())
         if positive or SPREAD[0] <= spread <= SPREAD[1]:
             break
@@ -59,12 +61,12 @@ def redrawn(model: ImageModel, seed: int, size: Size = CANVAS) -> ImageModel:
     return other
 
 
-def images(model: ImageModel, n: int, size: Size, generator: torch.Generator) -> Tensor:
+def images(model: Model, n: int, size: Size, generator: torch.Generator) -> Tensor:
     """Random images, [n, C, H, W]."""
     return torch.randint(model.levels, (n, model.shape[0], *size), generator=generator)
 
 
-def condition_for(model: ImageModel, n: int, size: Size, generator: torch.Generator) -> Condition:
+def condition_for(model: Model, n: int, size: Size, generator: torch.Generator) -> Condition:
     """A random condition of n pictures, by kind; None for a model without condition."""
     wanted = model.condition
     if wanted is None:
@@ -75,11 +77,12 @@ def condition_for(model: ImageModel, n: int, size: Size, generator: torch.Genera
     if wanted.vector_width is not None:
         parts["vector"] = torch.randn(n, wanted.vector_width, generator=generator, dtype=torch.float64)
     if wanted.map_shape is not None:
+        assert isinstance(model, ImageModel)
         depth, height, width = wanted.map_shape
         while True:  # the map must cover a canvas that may be larger than the model's own images
             parts["map"] = torch.randn(n, depth, height, width, generator=generator, dtype=torch.float64)
             try:
-                model.embed_condition(parts, n, size)
+                model.each_order()[0].embed_condition(parts, n, size)
                 break
             except UserError:
                 if height > 4 * size[0] and width > 4 * size[1]:
@@ -98,8 +101,10 @@ def rows_of(condition: Condition, n: int) -> Condition:
     return choose(condition, torch.zeros(n, dtype=torch.long))
 
 
-def canvas_for(model: ImageModel, size: Size | None) -> tuple[Size, bool]:
+def canvas_for(model: Model, size: Size | None) -> tuple[Size, bool]:
     """The canvas to work on, and whether the network runs at other sizes than the model's own."""
+    if isinstance(model, ImageModel) and not model.network.family.any_size:
+        return size or model.shape[1:], False
     try:
         probe = private_copy(model)
         generator = torch.Generator().manual_seed(0)

@@ -124,7 +124,7 @@ def _tiny(model: ImageModel, any_size: bool, fixed: Size) -> tuple[list[tuple[Im
         if levels ** (channels * size[0] * size[1]) > limit or type(model.head).refusal(levels):
             continue
         try:
-            like = type(model)(**{**config, "shape": [channels, *size], "levels": levels})
+            like = type(model)(**{**config, "shape": [channels, *size], "levels": levels}).in_view_of(model)
             models = [redrawn(like, 1, size), redrawn(like, 2, size)]
         except Exception as error:
             reason = f"a tiny model of the same kind could not be made ({error})"

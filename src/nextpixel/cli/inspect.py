@@ -35,6 +35,7 @@ def check(
     model: Annotated[str, typer.Argument(help="run folder, saved model, hub id, or the name of a family")],
     channels: Annotated[int, typer.Option(min=1, max=16, help="channels, when a family is checked")] = 1,
     levels: Annotated[int, typer.Option(min=2, max=1024, help="levels, when a family is checked")] = 2,
+    orders: Annotated[str, typer.Option(help="orders of prediction, as for train, when a family is checked")] = "",
     json_file: Json = None,
 ) -> None:
     """Prove that a model is causal, sees what it should, keeps the channel order, is normalised, steps exactly."""
@@ -42,8 +43,9 @@ def check(
 
     if model in known_families():
         torch.manual_seed(0)
-        small: dict[str, Any] = {name: 2 for name in ("layers", "blocks") if name in known_families()[model].options}
-        opened: Any = build(model, shape=(channels, 9, 7), levels=levels, features=8, **small)
+        small = {"layers": 2, "blocks": 2, "features": 8, "hidden": 24}
+        options: dict[str, Any] = {k: v for k, v in small.items() if k in known_families()[model].options}
+        opened: Any = build(model, shape=(channels, 9, 7), levels=levels, orders=orders or None, **options)
     elif "/" not in model and not Path(model).exists():
         raise UserError(
             f"{model!r} is no run or model folder, and no family; the families are "

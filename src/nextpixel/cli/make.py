@@ -16,11 +16,12 @@ from nextpixel.cli.options import flags_of, pairs, read_config
 from nextpixel.cli.output import console, table, with_error, write_json
 from nextpixel.errors import UserError
 from nextpixel.heads import heads
-from nextpixel.image_model import ImageModel, build
+from nextpixel.image_model import build
 from nextpixel.images.pictures import grid
 from nextpixel.model import Model
+from nextpixel.multiscale import build_multiscale
 from nextpixel.networks import family
-from nextpixel.saving import load
+from nextpixel.saving import load, make
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.evaluate import evaluate
 from nextpixel.tasks.run_folder import RunFolder
@@ -56,6 +57,14 @@ class ModelOptions:
     """option of the family as name=value, such as layers=8; may be repeated"""
     head_option: list[str] = dataclasses.field(default_factory=list)
     """option of the head as name=value; may be repeated"""
+    orders: str = ""
+    """orders of prediction: how many, all, or names with commas, such as raster,flip-x; default: raster"""
+    multiscale: int = 0
+    """predict a small picture of every k-th pixel first, k = 2, 4, 8, ...; 0: one picture"""
+    small_family: str = ""
+    """family of the model of the small picture; default: the same"""
+    small_option: list[str] = dataclasses.field(default_factory=list)
+    """option of the small picture's family as name=value; default: as --option; may be repeated"""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -137,12 +146,12 @@ def train(
 
 def _reopen(
     folder: RunFolder, training: TrainOptions, images: DataOptions, ctx: typer.Context
-) -> tuple[str, DataOptions, TrainOptions, ImageModel]:
+) -> tuple[str, DataOptions, TrainOptions, Model]:
     """What a run recorded, after a look at whether it can go on."""
     asked = folder.read_config()
     source, images = recorded_data(asked["data"], images.data_dir)
     try:
-        training, built = _same_but(asked["train"], training, ctx), ImageModel(**asked["model"])
+        training, built = _same_but(asked["train"], training, ctx), make(asked["model"], str(folder.config))
     except TypeError as error:
         raise UserError(f"{folder.config} is damaged ({error}).") from error
     _check_training_device(training.device)
@@ -155,21 +164,36 @@ def _check_training_device(device: str) -> None:
         check_device(device)
 
 
-def _build(options: ModelOptions, data: Any) -> ImageModel:
+def _build(options: ModelOptions, data: Any) -> Model:
     declared = family(options.family)
     if options.head_option and not options.head:
         raise UserError("Name the head as well (--head) to give it options with --head-option.")
     if options.class_conditional and data.classes is None:
         raise UserError(f"{data.name} has no labels to condition on.")
+    if (options.small_family or options.small_option) and not options.multiscale:
+        raise UserError("There is no small picture without --multiscale: say --multiscale 2, or leave --small-... out.")
     head_defaults = heads()[options.head].options() if options.head in heads() else {}
-    return build(
-        options.family,
-        like=data,
-        head=options.head or None,
-        classes=data.classes if options.class_conditional else None,
-        embedding=options.embedding,
-        head_options=pairs(options.head_option, head_defaults, f"the head {options.head}"),
+    common: dict[str, Any] = {
+        "like": data,
+        "head": options.head or None,
+        "classes": data.classes if options.class_conditional else None,
+        "embedding": options.embedding,
+        "head_options": pairs(options.head_option, head_defaults, f"the head {options.head}"),
         **pairs(options.option, declared.options, f"the family {options.family}"),
+    }
+    if not options.multiscale:
+        return build(options.family, orders=options.orders or None, **common)
+    if options.orders:
+        raise UserError(
+            "A multi-scale model has an order of prediction of its own: leave --orders or --multiscale out."
+        )
+    small = family(options.small_family or options.family)
+    return build_multiscale(
+        options.family,
+        scale=options.multiscale,
+        small_family=options.small_family or None,
+        small_options=pairs(options.small_option, small.options, f"the family {small.name}"),
+        **common,
     )
 
 

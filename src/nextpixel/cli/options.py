@@ -91,11 +91,13 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         if str(name).replace("-", "_") not in known:
             raise UserError(f"{path}: there is no option {name!r} in this command." + did_you_mean(str(name), known))
     defaults = {str(name).replace("-", "_"): value for name, value in values.items() if value not in ("", "null", "~")}
-    for name in ("option", "head_option"):
+    for name in ("option", "head_option", "small_option"):
         if isinstance(defaults.get(name), dict):
             defaults[name] = [f"{key}={value}" for key, value in defaults[name].items()]
         elif isinstance(defaults.get(name), str):
             defaults[name] = [defaults[name]]
+    if isinstance(defaults.get("orders"), list):
+        defaults["orders"] = ",".join(map(str, defaults["orders"]))
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
     return path
 

@@ -58,14 +58,17 @@ def evaluate(
     rows = [
         ("bits/dim", with_error(result.bits_per_dim, result.stderr, 4)),
         ("nats per image", with_error(result.nats, result.nats_stderr, 3)),
-        ("exact or bound", "exact" if result.exact else "bound"),
+        ("exact or bound", f"{'exact' if result.exact else 'bound'}: {result.why}"),
     ]
     if result.given_class is not None and result.class_accuracy is not None:
-        rows[0] = ("bits/dim, marginal over classes", rows[0][1])
+        rows[0] = (f"bits/dim, marginal over classes{' and orders' if result.by_order else ''}", rows[0][1])
         rows += [
             ("bits/dim given the class", f"{result.given_class:.4f}"),
             ("class from p(class | x), accuracy", f"{100 * result.class_accuracy:.1f} %"),
         ]
+    elif result.by_order:
+        rows[0] = ("bits/dim, orders mixed", rows[0][1])
+    rows += _order_rows(result)
     rows += [
         ("images", f"{result.images:,} ({result.data})"),
         ("SHA-256 of the data", result.data_sha256[:16]),
@@ -75,6 +78,22 @@ def evaluate(
     ]
     table(f"{result.family}, {result.parameters:,} parameters", rows)
     write_json(json_file, result.to_dict())
+
+
+def _order_rows(result: evaluating.Evaluation) -> list[tuple[str, str]]:
+    """What is said of a model of several orders beside the figure of their mixture."""
+    if result.by_order is None or result.mean_over_orders is None:
+        return []
+    each = sorted(result.by_order.items(), key=lambda pair: pair[1])
+    shown = each if len(each) <= 8 else [each[0], each[-1]]
+    mean = "what an image costs in an order drawn at random; the figure above is that of all orders mixed, never more"
+    return [
+        (f"bits/dim, mean over {len(each)} orders", f"{result.mean_over_orders:.4f}: {mean}"),
+        *(
+            (f"bits/dim in {name} order", f"{bits:.4f}{' (the best)' if name == each[0][0] else ''}")
+            for name, bits in shown
+        ),
+    ]
 
 
 @flags_of(options=sampling.SampleOptions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nextpixel.cache import cache_folder
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.images import download
 from nextpixel.images.catalogue import CATALOGUE, NamedSet
@@ -82,14 +83,6 @@ def verify(name: str, folder: str | os.PathLike[str] | None = None) -> dict[str,
     if not entry.checksums:
         raise UserError(f"No checksums of {name} are published, so it cannot be verified.")
     return _check(entry, _read(entry, found), str(found))
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept."""
-    own = os.environ.get("NEXTPIXEL_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextpixel"
 
 
 def _find(entry: NamedSet, data_dir: str | os.PathLike[str] | None) -> Path | None:

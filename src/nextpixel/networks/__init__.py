@@ -1,6 +1,15 @@
 """The model families, one a file. Importing this package registers them."""
 
-from nextpixel.networks import diagonal_bilstm, gated_pixelcnn, pixelcnn, pixelcnnpp, pixelsnail, row_lstm
+from nextpixel.networks import (
+    diagonal_bilstm,
+    gated_pixelcnn,
+    made,
+    nade,
+    pixelcnn,
+    pixelcnnpp,
+    pixelsnail,
+    row_lstm,
+)
 from nextpixel.networks.network import Condition, Family, Network, families, family, register, unregister
 
 __all__ = [
@@ -11,6 +20,8 @@ __all__ = [
     "families",
     "family",
     "gated_pixelcnn",
+    "made",
+    "nade",
     "pixelcnn",
     "pixelcnnpp",
     "pixelsnail",

@@ -33,7 +33,9 @@ class Family:
     conditions: tuple[Condition, ...]
     schedules: tuple[str, ...]
     freezable: bool
-    full_context: bool  # does a symbol see all earlier ones, once the network is deep enough?
+    full_context: bool  # does a symbol see all earlier ones, once the network is large enough?
+    any_size: bool = True  # if not, the network is made with size=(H, W) and runs there only
+    orders: Literal["flips", "any"] = "flips"  # of the pixels, in which the network can predict
 
     @property
     def options(self) -> dict[str, Any]:
@@ -54,14 +56,20 @@ def register(
     conditions: tuple[Condition, ...] = (),
     schedules: tuple[str, ...] = ("raster",),
     freezable: bool = False,
+    any_size: bool = True,
+    orders: Literal["flips", "any"] = "flips",
 ) -> Callable[[N], N]:
-    """Make a family known by name to `build`, the command line, the tests and the docs."""
+    """Make a family known by name to `build`, the command line, the tests and the docs.
+
+    any_size=False: the network is constructed with one more keyword, size=(H, W), the only size at which it runs (known
+    first rows of such a picture included). orders="any": its weights belong to pixels, and it goes by `run.order`.
+    """
 
     def add(network: N) -> N:
         if name in _families:
             raise ValueError(f"the family {name!r} is registered already")
         _families[name] = network.family = Family(
-            name, network, summary, channel_masks, conditions, schedules, freezable, full_context
+            name, network, summary, channel_masks, conditions, schedules, freezable, full_context, any_size, orders
         )
         return network
 

@@ -1,14 +1,16 @@
 """Training batches whose order is a pure function of (seed, epoch, position), so that a resumed run sees what the
-uninterrupted one would have seen."""
+uninterrupted one would have seen; and, for models of several orders of prediction, the order of each step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nextpixel.images import Split
+from nextpixel.model import Model
 
 
 class Batches:
@@ -35,8 +37,8 @@ class Batches:
             yield images, labels
 
     def _generator(self, epoch: int, draw: int) -> torch.Generator:
-        # Distinct seeds for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches.
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 2**24 + draw)
+        # Distinct for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches and 63 bits suffice.
+        return torch.Generator().manual_seed(((self.seed * 1_000_003 + epoch) * 2**24 + draw) % 2**63)
 
 
 class InOrder:
@@ -52,6 +54,30 @@ class InOrder:
         for start in range(0, len(self.split), self.batch_size):
             part = self.split[start : start + self.batch_size]
             yield part.images, part.images.new_zeros(0) if part.labels is None else part.labels
+
+
+def in_order_of_step(model: Model, seed: int, step: int, fresh: bool) -> Model:
+    """The model in the order of prediction of a training step: one of its orders at random, or, if `fresh`, a new
+    permutation of the pixels (order-agnostic training; Uria, Murray and Larochelle 2014)."""
+    generator = np.random.default_rng([seed, step, 3])
+    if fresh:
+        return model.in_order(torch.from_numpy(generator.permutation(model.shape[1] * model.shape[2])))
+    count = len(model.order_names)
+    return model.in_order(int(generator.integers(count))) if count > 1 else model
+
+
+@torch.no_grad()
+def log_prob_among_orders(model: Model, x: Tensor, condition: Tensor | None, first: int) -> Tensor:
+    """log p of x [N, C, H, W] with the orders of prediction dealt out: picture i of x is the (first + i)-th of its
+    split and is scored in order (first + i) mod O. Over a split, the mean over orders in the time of one; no gradient.
+    """
+    several = model.each_order()
+    log_prob = model.like().new_zeros(len(x))
+    turn = (torch.arange(len(x)) + first) % len(several)
+    for number in turn.unique().tolist():
+        which = torch.nonzero(turn == number)[:, 0].to(x.device)
+        log_prob[which] = several[number].log_prob(x[which], None if condition is None else condition[which])
+    return log_prob
 
 
 def spaced(split: Split, count: int) -> Split:

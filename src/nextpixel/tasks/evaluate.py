@@ -34,9 +34,13 @@ class Evaluation:
     """The figures of one model on one split.
 
     nats: mean of −log p(x) per image; bits_per_dim: the same divided by ln 2 · C·H·W; stderr: standard error of
-    bits_per_dim over the images (None for one image). exact: the figure is −log p(x) itself, not a bound. For a
-    class-conditional model p(x) is the marginal Σ_y p(y) p(x|y); given_class is the bits/dim of −log p(x|y) at the true
-    class, a smaller number that must not be compared with unconditional models.
+    bits_per_dim over the images (None for one image). exact: the figure is −log p(x) itself, not a bound; why: the
+    reason. For a class-conditional model p(x) is the marginal Σ_y p(y) p(x|y); given_class is the bits/dim of
+    −log p(x|y) at the true class, a smaller number that must not be compared with unconditional models.
+
+    For a model of several orders of prediction p(x) is their even mixture 1/O · Σ_o p(x|o). mean_over_orders is the
+    mean of −log p(x|o) over images and orders, bits/dim: what a picture costs in an order drawn at random, never less
+    than the mixture; by_order the bits/dim of each order. Both are None for a model of one order.
     """
 
     bits_per_dim: float
@@ -44,8 +48,11 @@ class Evaluation:
     stderr: float | None
     nats_stderr: float | None
     exact: bool
+    why: str
     given_class: float | None
     class_accuracy: float | None
+    mean_over_orders: float | None
+    by_order: dict[str, float] | None
     images: int
     dims: int
     data: str
@@ -83,26 +90,26 @@ def evaluate(
     began, was_training = time.monotonic(), model.training
     model.eval()
     nats: list[torch.Tensor] = []
+    in_orders: list[torch.Tensor] = []
     given: list[torch.Tensor] = []
-    right = 0
+    right, prior = 0, torch.zeros(1) if model.classes is None else model.log_class_prior().cpu()
     try:
         with Steps(len(data), "evaluating", unit=" images", show=progress) as steps:
             for images, labels in InOrder(data, options.batch_size):
-                if model.classes is None:
-                    nats.append(-model.log_prob(images).double().cpu())
-                else:
-                    by_class = model.log_prob_given_classes(images).double().cpu()
-                    joint = by_class + model.log_class_prior().cpu()
-                    nats.append(-joint.logsumexp(1))
-                    if data.labels is not None:
-                        truth = condition_of(model, labels)
-                        assert truth is not None
-                        given.append(-by_class.gather(1, truth[:, None].cpu())[:, 0])
-                        right += int((joint.argmax(1) == truth.cpu()).sum())
+                each = _given_order_and_class(model, images)
+                in_orders.append(-torch.logsumexp(each + prior, 2))
+                nats.append(math.log(each.shape[1]) - torch.logsumexp(-in_orders[-1], 1))
+                if model.classes is not None and data.labels is not None:
+                    by_class = torch.logsumexp(each, 1) - math.log(each.shape[1])
+                    truth = condition_of(model, labels)
+                    assert truth is not None
+                    given.append(-by_class.gather(1, truth[:, None].cpu())[:, 0])
+                    right += int(((by_class + prior).argmax(1) == truth.cpu()).sum())
                 steps.to(steps.done + len(images), f"{_bits(torch.cat(nats).mean(), data):.4f} bits/dim,")
     finally:
         model.train(was_training)
-    all_nats = torch.cat(nats)
+    all_nats, all_orders = torch.cat(nats), torch.cat(in_orders)
+    several = all_orders.shape[1] > 1
     if not torch.isfinite(all_nats).all():
         raise UserError("The model gives likelihoods that are not finite: its weights are damaged.")
     error = float(all_nats.std() / math.sqrt(len(all_nats))) if len(all_nats) > 1 else None
@@ -112,9 +119,14 @@ def evaluate(
         nats=float(all_nats.mean()),
         stderr=None if error is None else _bits(error, data),
         nats_stderr=error,
-        exact=True,
+        exact=model.exact,
+        why=model.why,
         given_class=_bits(torch.cat(given).mean(), data) if given else None,
         class_accuracy=right / len(all_nats) if given else None,
+        mean_over_orders=_bits(all_orders.mean(), data) if several else None,
+        by_order={o.name: _bits(all_orders[:, i].mean(), data) for i, o in enumerate(model.orders)}
+        if several
+        else None,
         images=len(all_nats),
         dims=math.prod(data.shape),
         data=data.name,
@@ -125,6 +137,15 @@ def evaluate(
         parameters=model.parameter_count,
         seconds=time.monotonic() - began,
     )
+
+
+def _given_order_and_class(model: Model, images: torch.Tensor) -> torch.Tensor:
+    """log p(x | o, y) in every order for every class, nats, float64 [N, orders or 1, classes or 1]."""
+    each = [
+        one.log_prob(images)[:, None] if model.classes is None else one.log_prob_given_classes(images)
+        for one in model.each_order()
+    ]
+    return torch.stack(each, 1).double().cpu()
 
 
 def check_split(model: Model, data: Split) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ class SampleOptions:
     """draw from the k likeliest values only; 0 means all"""
     batch_size: int = 64
     """pictures drawn together"""
+    order: str = ""
+    """order of prediction, for a model of several; default: drawn for each picture, for completions one that fits"""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -55,7 +58,9 @@ def sample(
 
     options or overrides: fields of SampleOptions, such as seed=0, temperature=0.9. condition: one for all or one each,
     as in `model.log_prob`; "each" goes through the classes in turn, None draws the class from the class frequencies.
-    size: (H, W) if other than the model's. Same model, seed and options: same pictures, on the same machine.
+    size: (H, W) if other than the model's. Same model, seed and options: same pictures, on the same machine. Of a model
+    of several orders each picture is drawn in an order of its own, one as likely as the other, so that the pictures are
+    draws from the mixture that `log_prob` scores; the option `order` names one for all.
     """
     options = with_overrides(options or SampleOptions(), overrides)
     if n < 0:
@@ -65,27 +70,41 @@ def sample(
         raise UserError(f"The size of a picture must be positive, not {height}x{width}.")
     conditions = model.condition_parts(_classes(model, n, condition, options.seed), n)
     pictures = torch.zeros(n, model.shape[0], height, width, dtype=storage_dtype(model.levels))
+    batches = _in_batches(model.in_order(options.order) if options.order else model, n, options)
     was_training = model.training
     model.eval()
     try:
-        with Steps(-(-n // options.batch_size) * height, "sampling", unit=" rows", show=progress) as steps:
-            for start in range(0, n, options.batch_size):
-                stop = min(start + options.batch_size, n)
-                stepper = model.stepper(stop - start, chosen(conditions, slice(start, stop)), (height, width))
-                noise = uniform_noise(options.seed, range(start, stop), (model.shape[0], height, width))
+        with Steps(len(batches) * height, "sampling", unit=" rows", show=progress) as steps:
+            for one, numbers in batches:
+                stepper = one.stepper(len(numbers), chosen(conditions, torch.tensor(numbers)), (height, width))
+                noise = uniform_noise(options.seed, numbers, (model.shape[0], height, width))
                 draw(stepper, noise, options, steps)
-                pictures[start:stop] = stepper.images.cpu().to(pictures.dtype)
+                pictures[numbers] = stepper.images.cpu().to(pictures.dtype)
     finally:
         model.train(was_training)
     return pictures
 
 
+def _in_batches(model: Model, n: int, options: SampleOptions) -> list[tuple[Model, list[int]]]:
+    """The pictures 0..n-1 in batches of one order each, with the model in that order."""
+    several = model.each_order()
+    # A stream of its own, as for the classes: pictures stay the same when n grows.
+    drawn = [int(np.random.default_rng([options.seed, i, 2]).integers(len(several))) for i in range(n)]
+    batches: list[tuple[Model, list[int]]] = []
+    for number, one in enumerate(several):
+        numbers = [index for index in range(n) if drawn[index] == number]
+        batches += [(one, numbers[i : i + options.batch_size]) for i in range(0, len(numbers), options.batch_size)]
+    return batches
+
+
 def draw(stepper: Stepper, noise: Tensor, options: SampleOptions, steps: Steps | None = None) -> None:
     """Go on to the end of the pictures with noise [n, C, H, W] in [0, 1)."""
+    pushed = 0
     while (position := stepper.position) is not None:
         row, column, channel = position
         stepper.push(choose(stepper.log_pmf(), noise[:, channel, row, column], options))
-        if steps is not None and column == stepper.width - 1 and channel == stepper.channels - 1:
+        pushed += 1
+        if steps is not None and pushed % (stepper.width * stepper.channels) == 0:  # as many as a row, in any order
             steps.to(steps.done + 1)
 
 
@@ -103,7 +122,7 @@ def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
     return reached.sum(1).clamp(max=scaled.shape[1] - 1)
 
 
-def uniform_noise(seed: int, pictures: range, shape: tuple[int, int, int]) -> Tensor:
+def uniform_noise(seed: int, pictures: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     """The noise of these pictures, [n, C, H, W] in [0, 1): each picture has a stream of its own."""
     noise = [np.random.default_rng([seed, index]).random(shape) for index in pictures]
     return torch.from_numpy(np.stack(noise)) if noise else torch.zeros(0, *shape, dtype=torch.float64)

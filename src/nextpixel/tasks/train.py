@@ -41,6 +41,8 @@ class TrainOptions:
     """decay of the averaged weights, which are what is evaluated and saved; 0 means none"""
     seed: int = 0
     """seed of the data order, the dropout and, on the command line, the initial weights"""
+    fresh_orders: bool = False
+    """predict in a new random order of the pixels at each step (MADE and NADE), not in one of the model's"""
     valid_images: int = 2000
     """validation images looked at after each epoch, evenly spaced; 0 means all"""
     sample_every: int = 5
@@ -99,7 +101,9 @@ def train(
     best on the validation images.
 
     options or overrides: fields of TrainOptions, such as epochs=10. run: the run folder (default: a new one under
-    runs/). resume: go on from the run folder's last checkpoint. describe: what else to write into its config.yaml.
+    runs/). resume: go on from the run folder's last checkpoint. describe: what else to write into its config.yaml. Of a
+    model of several orders of prediction each step trains one, drawn at random; validation image i is scored in order
+    i mod O, so that the figure is the mean over orders, not the mixture that `evaluate` reports.
     Raises Interrupted after Ctrl-C or when max_minutes are over, with a checkpoint saved.
     """
     known = [field.name for field in dataclasses.fields(TrainOptions)]
@@ -108,6 +112,11 @@ def train(
             raise UserError(f"There is no training option {name!r}." + did_you_mean(name, known))
     options = dataclasses.replace(options or TrainOptions(), **overrides)
     check_fit(model, data)
+    if options.fresh_orders and not model.free_orders:
+        raise UserError(
+            f"A model of the family {model.family} cannot be trained with fresh_orders: its network takes the orders "
+            "of a rectangle only, so give it several of these (orders=8)."
+        )
     if resume:
         if run is None:
             raise UserError("Say which run to resume: run=FOLDER.")
@@ -120,7 +129,7 @@ def train(
         folder.create(
             {
                 "data": {"name": data.name, "protocol": data.protocol},
-                "model": model._hub_mixin_config,
+                "model": model.made_with(),
                 "train": dataclasses.asdict(options),
                 **(describe or {}),
             }
@@ -128,7 +137,7 @@ def train(
     if model.classes is not None and data.train.labels is not None:
         counts = torch.bincount(data.train.labels, minlength=model.classes).double()
         # One more image a class than there are: no class may have probability zero.
-        model.get_buffer("class_prior").copy_((counts + 1) / (counts + 1).sum())
+        model.set_class_prior((counts + 1) / (counts + 1).sum())
 
     from nextpixel.tasks.training import fit
 

@@ -21,19 +21,21 @@ from nextpixel.errors import UserError
 from nextpixel.images import Dataset
 from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
-from nextpixel.tasks.batches import Batches, InOrder, spaced
+from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import TrainOptions
 
 FIRST_LOOK = 64  # images from which weight-normalised layers are initialised
+VALID_BATCHES = 4  # training batches' images in one of validation
 
 logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 class TrainingModule(pl.LightningModule):
-    """The loss is the negative log-likelihood in bits/dim; `averaged` holds the moving average of the weights."""
+    """The loss is the negative log-likelihood in bits/dim, of a model of several orders in one order a step; `averaged`
+    holds the moving average of the weights."""
 
     def __init__(self, model: Model, options: TrainOptions, total_steps: int):
         super().__init__()
@@ -45,7 +47,9 @@ class TrainingModule(pl.LightningModule):
         return self.model if self.averaged is None else self.averaged
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        loss = self._bits_per_dim(self.model, batch)
+        images, labels = batch
+        model = in_order_of_step(self.model, self.options.seed, self.global_step, self.options.fresh_orders)
+        loss = self._bits_per_dim(model.log_prob(images, condition_of(model, labels)))
         self.last_loss = loss.detach()
         return loss
 
@@ -60,13 +64,13 @@ class TrainingModule(pl.LightningModule):
                 torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1 - decay)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        bits = self._bits_per_dim(self.evaluated.eval(), batch)
+        (images, labels), model = batch, self.evaluated.eval()
+        first = index * VALID_BATCHES * self.options.batch_size
+        bits = self._bits_per_dim(log_prob_among_orders(model, images, condition_of(model, labels), first))
         self.log("valid", bits, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
 
-    def _bits_per_dim(self, model: Model, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        nats = -model.log_prob(images, condition_of(model, labels))
-        return nats.mean() / (math.log(2) * model.dims)
+    def _bits_per_dim(self, log_prob: Tensor) -> Tensor:
+        return -log_prob.mean() / (math.log(2) * self.model.dims)
 
     def configure_optimizers(self) -> Any:
         options = self.options
@@ -127,7 +131,7 @@ def fit(
         )
         batches.trained = lambda: trainer.global_step
         checkpoint = folder.last if resume else None
-        valid = InOrder(spaced(data.valid, options.valid_images), options.batch_size * 4)
+        valid = InOrder(spaced(data.valid, options.valid_images), VALID_BATCHES * options.batch_size)
         with bar, _stopping(keeper):
             if resume:
                 step = _check_checkpoint(folder, module)

@@ -1,0 +1,212 @@
+/* Replays a recorded pixel step: a list of small operations on [n, m] arrays whose samples do not touch each other.
+
+   Included twice, for float and for double (REAL). An operation has 21 integers:
+   kind, m (columns), k (inner size), constant 1 and 2 (bits of a double), then four operands (out, a, b, c) of
+   {role, block, offset, stride}. An operand's sample i lies at
+   base[role] + block * n + offset + i * stride, a negative stride standing for the role's own. */
+
+#ifndef REAL
+
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef int64_t i64;
+enum { COPY, TANH, SIGMOID, RELU, ELU, NEGATE, ADD, MULTIPLY, SUBTRACT, CLAMP, SCALE, PICK, PRODUCT };
+enum { WIDTH = 21, BLOCK = 16, MOST_THREADS = 64 };
+
+#define REAL float
+#define NAME(x) x##_float
+#define LANES (VECTOR_BYTES / 4)
+#include __FILE__
+#undef REAL
+#undef NAME
+#undef LANES
+#define REAL double
+#define NAME(x) x##_double
+#define LANES (VECTOR_BYTES / 8)
+#include __FILE__
+
+#else
+
+typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+/* exp without branches, so that the compiler can do many at once: 2^n times a polynomial. */
+static inline REAL NAME(exponential)(REAL x) {
+  const int is_float = sizeof(REAL) == 4;
+  const REAL low = is_float ? -87 : -708, high = is_float ? 88 : 709;
+  x = x < low ? low : x;
+  x = x > high ? high : x;
+  const REAL n = is_float ? (REAL)__builtin_rintf((float)(x * (REAL)1.44269504088896341))
+                          : (REAL)__builtin_rint((double)(x * (REAL)1.44269504088896341));
+  const REAL r = is_float ? (x - n * (REAL)0.693359375) + n * (REAL)2.12194440054690583e-4
+                          : (x - n * (REAL)6.93147180369123816490e-01) - n * (REAL)1.90821492927058770002e-10;
+  REAL p;
+  if (is_float) {
+    p = (REAL)1.9875691500e-4;
+    p = p * r + (REAL)1.3981999507e-3;
+    p = p * r + (REAL)8.3334519073e-3;
+    p = p * r + (REAL)4.1665795894e-2;
+    p = p * r + (REAL)1.6666665459e-1;
+    p = p * r + (REAL)5.0000001201e-1;
+    p = p * r * r + r + 1;
+  } else {
+    p = 1;
+    for (int i = 14; i > 0; --i) p = p * r / i + 1;
+  }
+  union { REAL value; int32_t small; int64_t large; } power;
+  if (is_float) power.small = ((int32_t)n + 127) << 23;
+  else power.large = ((int64_t)n + 1023) << 52;
+  return p * power.value;
+}
+
+static inline REAL NAME(logistic)(REAL x) { return 1 / (1 + NAME(exponential)(-x)); }
+
+static inline REAL NAME(tangent)(REAL x) {
+  /* Near zero 1 - 2/(e+1) would cancel. */
+  const REAL square = x * x;
+  const REAL near = sizeof(REAL) == 4
+    ? x + x * square * (((((REAL)-5.70498872745e-3 * square + (REAL)2.06390887954e-2) * square
+        + (REAL)-5.37397155531e-2) * square + (REAL)1.33314422036e-1) * square + (REAL)-3.33332819422e-1)
+    : x;
+  const REAL far = 1 - 2 / (NAME(exponential)(2 * x) + 1);
+  const REAL size = x < 0 ? -x : x;
+  return sizeof(REAL) == 4 && size < (REAL)0.625 ? near : far;
+}
+
+/* out[i][0..m) = c[i] + a[i][0..k) · b[k][m] for `rows` samples: ROWS × COLUMNS vectors stay in registers. */
+#define TILE(ROWS, VECTORS)                                                                              \
+  {                                                                                                      \
+    NAME(vec) sum[ROWS][VECTORS];                                                                        \
+    for (int r = 0; r < ROWS; ++r)                                                                       \
+      for (int v = 0; v < VECTORS; ++v) sum[r][v] = *(const NAME(vec) *)(c + (i + r) * cs + j + v * LANES); \
+    for (i64 q = 0; q < k; ++q) {                                                                        \
+      const REAL *w = b + q * m + j;                                                                     \
+      for (int r = 0; r < ROWS; ++r) {                                                                   \
+        const REAL x = a[(i + r) * as + q];                                                              \
+        for (int v = 0; v < VECTORS; ++v) sum[r][v] += x * *(const NAME(vec) *)(w + v * LANES);          \
+      }                                                                                                  \
+    }                                                                                                    \
+    for (int r = 0; r < ROWS; ++r)                                                                       \
+      for (int v = 0; v < VECTORS; ++v) *(NAME(vec) *)(out + (i + r) * os + j + v * LANES) = sum[r][v];  \
+  }
+
+static void NAME(product)(i64 n, i64 m, i64 k, REAL *out, i64 os, const REAL *a, i64 as, const REAL *b,
+                          const REAL *c, i64 cs) {
+  i64 j = 0;
+  if (n == 1) {
+    const i64 i = 0;
+    for (; j + 8 * LANES <= m; j += 8 * LANES) TILE(1, 8)
+    for (; j + 4 * LANES <= m; j += 4 * LANES) TILE(1, 4)
+  }
+  for (; j + 2 * LANES <= m; j += 2 * LANES) {
+    i64 i = 0;
+    for (; i + ROWS_AT_ONCE <= n; i += ROWS_AT_ONCE) TILE(ROWS_AT_ONCE, 2)
+    for (; i < n; ++i) TILE(1, 2)
+  }
+  for (; j + LANES <= m; j += LANES) {
+    i64 i = 0;
+    for (; i + ROWS_AT_ONCE <= n; i += ROWS_AT_ONCE) TILE(ROWS_AT_ONCE, 1)
+    for (; i < n; ++i) TILE(1, 1)
+  }
+  for (; j < m; ++j)
+    for (i64 i = 0; i < n; ++i) {
+      REAL sum = c[i * cs + j];
+      for (i64 q = 0; q < k; ++q) sum += a[i * as + q] * b[q * m + j];
+      out[i * os + j] = sum;
+    }
+}
+
+#define EACH(EXPRESSION)                                \
+  for (i64 i = 0; i < n; ++i) {                         \
+    REAL *restrict o = out + i * os;                    \
+    const REAL *x = a + i * as, *y = b + i * bs;        \
+    (void)y;                                            \
+    for (i64 j = 0; j < m; ++j) o[j] = EXPRESSION;      \
+  }                                                     \
+  break;
+
+static void NAME(steps)(const i64 *ops, i64 count, char *const *bases, const i64 *strides, i64 all,
+                        i64 first, i64 n) {
+  for (i64 t = 0; t < count; ++t, ops += WIDTH) {
+    const i64 m = ops[1], k = ops[2];
+    double constants[2];
+    memcpy(constants, ops + 3, sizeof constants);
+    REAL *at[4];
+    i64 step[4];
+    for (int p = 0; p < 4; ++p) {
+      const i64 *operand = ops + 5 + 4 * p;
+      const i64 role = operand[0];
+      if (role < 0) {
+        at[p] = 0, step[p] = 0;
+        continue;
+      }
+      step[p] = operand[3] < 0 ? strides[role] : operand[3];
+      at[p] = (REAL *)bases[role] + operand[1] * all + operand[2] + first * step[p];
+    }
+    REAL *out = at[0];
+    const REAL *a = at[1], *b = at[2], *c = at[3];
+    const i64 os = step[0], as = step[1], bs = step[2], cs = step[3];
+    const REAL p = (REAL)constants[0], q = (REAL)constants[1];
+    switch (ops[0]) {
+      case COPY:
+        for (i64 i = 0; i < n; ++i) memmove(out + i * os, a + i * as, m * sizeof(REAL));
+        break;
+      case TANH: EACH(NAME(tangent)(x[j]))
+      case SIGMOID: EACH(NAME(logistic)(x[j]))
+      case RELU: EACH(x[j] > 0 ? x[j] : 0)
+      case ELU: EACH(x[j] > 0 ? x[j] : NAME(exponential)(x[j]) - 1)
+      case NEGATE: EACH(-x[j])
+      case ADD: EACH(x[j] + y[j])
+      case MULTIPLY: EACH(x[j] * y[j])
+      case SUBTRACT: EACH(x[j] - y[j])
+      case CLAMP: EACH(x[j] < p ? p : x[j] > q ? q : x[j])
+      case SCALE: EACH(x[j] * p + q)
+      case PICK: {
+        const i64 *chosen = (const i64 *)b;
+        for (i64 i = 0; i < n; ++i)
+          for (i64 j = 0; j < m; ++j) out[i * os + j] = a[i * as + chosen[j]];
+        break;
+      }
+      case PRODUCT: NAME(product)(n, m, k, out, os, a, as, b, c, cs); break;
+    }
+  }
+}
+
+typedef struct {
+  const i64 *ops, *strides;
+  char *const *bases;
+  i64 count, n, first, end;
+} NAME(share);
+
+/* Samples are independent: a block of them goes through all operations while its numbers are in the cache. */
+static void *NAME(work)(void *argument) {
+  const NAME(share) *s = argument;
+  for (i64 first = s->first; first < s->end; first += BLOCK)
+    NAME(steps)(s->ops, s->count, s->bases, s->strides, s->n, first, s->end - first < BLOCK ? s->end - first : BLOCK);
+  return 0;
+}
+
+void NAME(replay)(const i64 *ops, i64 count, const i64 *bases, const i64 *steps, const i64 *depths, const i64 *strides,
+                  i64 roles, i64 column, i64 n, i64 threads) {
+  char *here[roles];
+  for (i64 r = 0; r < roles; ++r) here[r] = (char *)(bases[r] + (column >> depths[r]) * steps[r]);
+  const i64 blocks = (n + BLOCK - 1) / BLOCK;
+  if (threads > MOST_THREADS) threads = MOST_THREADS;
+  if (threads > blocks) threads = blocks;
+  NAME(share) shares[MOST_THREADS];
+  pthread_t others[MOST_THREADS];
+  int running[MOST_THREADS];
+  for (i64 t = 0; t < threads; ++t) {
+    const i64 end = (t + 1) * blocks / threads * BLOCK;
+    shares[t] = (NAME(share)){ops, strides, here, count, n, t * blocks / threads * BLOCK, end < n ? end : n};
+  }
+  for (i64 t = 1; t < threads; ++t) running[t] = pthread_create(others + t, 0, NAME(work), shares + t) == 0;
+  NAME(work)(shares);
+  for (i64 t = 1; t < threads; ++t)
+    if (running[t]) pthread_join(others[t], 0);
+    else NAME(work)(shares + t);
+}
+
+#endif

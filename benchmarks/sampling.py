@@ -1,21 +1,30 @@
 """Sampling by Cursor beside re-running the network for every pixel, with the same weights in one run.
 
-python -m benchmarks.sampling [--threads 2] [--layers 10] [--features 64] [--batch 64]
+python -m benchmarks.sampling [--threads 2] [--family gated_pixelcnn] [--layers 10] [--features 64] [--batches 1 16 64]
 
-Naive sampling is H·W Whole passes; one pass is timed and multiplied, and at the smaller --check size both samplers are
-really run with the same noise and must draw the same pictures.
+Re-running is H·W Whole passes; one pass is timed and multiplied, and at the smaller --check size both samplers are
+really run with the same noise and must draw the same pictures. "Eager" is the Cursor without the compiled kernels. The
+share is that of the rate at which this machine multiplies large matrices, measured in the same run; the arithmetic of a
+picture is that of a Whole pass.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import nextpixel as npx
-from benchmarks.measure import machine, save, seconds
+from benchmarks.measure import interleaved, machine, save, seconds
 from nextpixel.image_model import ImageModel
+from nextpixel.replay import replay
 from nextpixel.tasks.sample import SampleOptions, choose, uniform_noise
+
+DEPTH = {"gated_pixelcnn": "layers", "row_lstm": "layers", "diagonal_bilstm": "layers", "pixelcnn": "blocks"}
 
 
 @torch.no_grad()
@@ -32,44 +41,82 @@ def naive_sample(model: ImageModel, n: int, seed: int = 0) -> torch.Tensor:
     return x
 
 
+@contextlib.contextmanager
+def eager() -> Iterator[None]:
+    """Without the compiled kernels."""
+    kept = replay.kernels
+    replay.kernels = dict  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        replay.kernels = kept
+
+
+def matrix_rate(repeats: int) -> float:
+    """Multiplications and additions a second in a product of large matrices."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    return 2 * 2048**3 / seconds(lambda: a @ b, repeats)
+
+
+def measure(net: ImageModel, batch: int, repeats: int) -> dict[str, Any]:
+    x = torch.randint(0, net.levels, (batch, *net.shape))
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        net.log_pmf(x[:1])
+
+    def whole() -> None:
+        with torch.no_grad():
+            net.log_pmf(x)
+
+    def stepped() -> None:
+        npx.sample(net, n=batch, batch_size=batch)
+
+    def stepped_eagerly() -> None:
+        with eager():
+            stepped()
+
+    times = interleaved({"whole": whole, "cursor": stepped, "eager": stepped_eagerly}, repeats)
+    symbols = net.shape[1] * net.shape[2] * (net.shape[0] if net.channels_by == "network" else 1)
+    rate = matrix_rate(3)
+    return {
+        "batch": batch,
+        **{f"{name}_seconds": value for name, value in times.items()},
+        "passes": times["cursor"] / times["whole"],
+        "ratio": symbols * times["whole"] / times["cursor"],
+        "over_eager": times["eager"] / times["cursor"],
+        "share": counted.get_total_flops() * batch / times["cursor"] / rate,
+        "whole_share": counted.get_total_flops() * batch / times["whole"] / rate,
+        "matrix_rate": rate,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = {"threads": 2, "layers": 10, "features": 64, "batch": 64, "repeats": 3, "size": 28, "check": 9}
-    for name, value in defaults.items():
+    for name, value in {"threads": 2, "layers": 10, "features": 64, "repeats": 3, "size": 28, "check": 11}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--family", default="gated_pixelcnn")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    depth = {"layers": args.layers} if args.family == "gated_pixelcnn" else {"blocks": args.layers}
+    depth = {DEPTH[args.family]: args.layers} if args.family in DEPTH else {}
 
     def model(size: int) -> ImageModel:
         return npx.build(args.family, shape=(1, size, size), levels=2, features=args.features, **depth).eval()
 
     small = model(args.check).double()
     assert bool((naive_sample(small, 3) == npx.sample(small, n=3)).all()), "the samplers disagree"
-    net = model(args.size)
-    x = torch.randint(0, 2, (args.batch, 1, args.size, args.size))
-    with torch.no_grad():
-        whole = seconds(lambda: net.log_pmf(x), args.repeats)
-    cursor = seconds(lambda: npx.sample(net, n=args.batch, batch_size=args.batch), args.repeats)
-    naive = whole * args.size**2
-    print(f"{args.family}, {args.layers} x {args.features}, {args.batch} pictures of {args.size}x{args.size}")
-    print(f"one Whole pass                    {whole:9.2f} s")
-    print(f"re-running it for every pixel     {naive:9.1f} s ({args.size**2} passes)")
-    print(f"Cursor                            {cursor:9.2f} s = {cursor / whole:.2f} passes")
-    print(f"ratio                             {naive / cursor:9.0f}")
-    save(
-        f"sampling_{args.family}_{args.batch}",
-        {
-            **machine(),
-            **vars(args),
-            "whole": whole,
-            "cursor": cursor,
-            "passes": cursor / whole,
-            "ratio": naive / cursor,
-        },
-    )
+    net, rows = model(args.size), []
+    print(f"{args.family}, {depth} of {args.features} features, {args.size}x{args.size}, {args.threads} threads")
+    for batch in args.batches:
+        row = measure(net, batch, args.repeats)
+        rows.append(row)
+        print(
+            f"batch {batch:4}: Whole {row['whole_seconds']:7.3f} s ({row['whole_share']:4.0%} of the matrix rate), "
+            f"Cursor {row['cursor_seconds']:7.3f} s = {row['passes']:5.2f} passes ({row['share']:4.0%}), "
+            f"{row['ratio']:6.0f} times faster than re-running, {row['over_eager']:4.1f} times than eager",
+            flush=True,
+        )
+    save(f"sampling_{args.family}", {**machine(), **vars(args), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What a family costs: training step and sampling of all families at about equal numbers of parameters (28×28, binary).
+"""What a family costs: training step and sampling of all families at about equal numbers of parameters, and of the
+convolutional and recurrent ones at equal depth and width (28×28, binary).
 
 python -m benchmarks.families [--threads 2] [--batch 16] [--pictures 64]
 
@@ -24,6 +25,13 @@ SIZES: dict[str, dict[str, Any]] = {
     "diagonal_bilstm": {"layers": 4, "features": 34},
     "pixelcnnpp": {"scales": 2, "blocks": 1, "features": 22},
     "pixelsnail": {"blocks": 2, "layers": 2, "features": 36},
+    "nade": {"hidden": 72},
+}
+EQUAL_WIDTH: dict[str, dict[str, Any]] = {
+    "pixelcnn": {"blocks": 5, "features": 32},
+    "gated_pixelcnn": {"layers": 5, "features": 32},
+    "row_lstm": {"layers": 5, "features": 32},
+    "diagonal_bilstm": {"layers": 5, "features": 32},
 }
 
 
@@ -45,10 +53,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    x = torch.randint(0, 2, (args.batch, 1, 28, 28))
-    models = {name: npx.build(name, shape=(1, 28, 28), levels=2, **sizes) for name, sizes in SIZES.items()}
+    rows = [row for sizes in (SIZES, EQUAL_WIDTH) for row in measured(sizes, args)]
+    save("families", {**machine(), **vars(args), "rows": rows})
+
+
+def measured(sizes: dict[str, dict[str, Any]], args: argparse.Namespace) -> list[dict[str, Any]]:
+    x, rows = torch.randint(0, 2, (args.batch, 1, 28, 28)), []
+    models = {name: npx.build(name, shape=(1, 28, 28), levels=2, **options) for name, options in sizes.items()}
     steps = interleaved({name: training_step(model, x) for name, model in models.items()}, args.repeats)
-    rows = []
     for name, model in models.items():
         model.eval()
         pictures = torch.randint(0, 2, (args.pictures, 1, 28, 28))
@@ -57,6 +69,7 @@ def main() -> None:
         drawn = seconds(lambda model=model: npx.sample(model, n=args.pictures), 1)  # type: ignore[misc]
         row = {
             "family": name,
+            "options": sizes[name],
             "parameters": model.parameter_count,
             "train_images_per_second": args.batch / steps[name],
             "sample_seconds": drawn,
@@ -67,9 +80,10 @@ def main() -> None:
         print(
             f"{name:16} {row['parameters']:8,} parameters {row['train_images_per_second']:7.1f} images/s trained, "
             f"{args.pictures} pictures in {drawn:6.2f} s = {row['passes']:5.1f} passes, "
-            f"{row['times_faster_than_rerunning']:5.0f} times faster than re-running"
+            f"{row['times_faster_than_rerunning']:5.0f} times faster than re-running",
+            flush=True,
         )
-    save("families", {**machine(), **vars(args), "rows": rows})
+    return rows
 
 
 if __name__ == "__main__":

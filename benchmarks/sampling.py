@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import nextpixel as npx
 from benchmarks.measure import interleaved, machine, save, seconds
 from nextpixel.image_model import ImageModel
-from nextpixel.replay import replay
+from nextpixel.replay.native import kernels
 from nextpixel.tasks.sample import SampleOptions, choose, uniform_noise
 
 DEPTH = {"gated_pixelcnn": "layers", "row_lstm": "layers", "diagonal_bilstm": "layers", "pixelcnn": "blocks"}
@@ -44,12 +45,13 @@ def naive_sample(model: ImageModel, n: int, seed: int = 0) -> torch.Tensor:
 @contextlib.contextmanager
 def eager() -> Iterator[None]:
     """Without the compiled kernels."""
-    kept = replay.kernels
-    replay.kernels = dict  # type: ignore[assignment]
+    kernels.cache_clear()
+    os.environ["NEXTPIXEL_NATIVE"] = "0"
     try:
         yield
     finally:
-        replay.kernels = kept
+        kernels.cache_clear()
+        del os.environ["NEXTPIXEL_NATIVE"]
 
 
 def matrix_rate(repeats: int) -> float:

@@ -47,6 +47,8 @@ class Stepper:
         self._replay = Replay(model.network, self._memory)
         with torch.no_grad():
             self._condition = model.embed_condition(condition, n, (self.height, self.width))
+            every = torch.arange(model.levels, device=like.device)
+            self._vectors = [model.embedding.channel(every, c, like) for c in range(self.channels)]  # by value
         self._starts = [0, *layout.ends()[:-1]]
         self._channel = 0
         self._offset = 0  # where the next channel's embedding goes when a pixel is one group
@@ -83,12 +85,14 @@ class Stepper:
         row, column, channel = self._here()
         if values.shape != (self.n,):
             raise UserError(f"There must be one value a picture: {self.n}, not {list(values.shape)}.")
-        if not ((values >= 0) & (values < self.model.levels)).all():
+        values, whole = values.long(), not values.is_floating_point()
+        lowest, highest = values.aminmax()
+        if not whole or lowest < 0 or highest >= self.model.levels:
             raise UserError(f"Pushed values must be the model's levels 0..{self.model.levels - 1}.")
         if self.model.channels_by == "network" or channel == 0:
             self.log_pmf()  # the layers must have seen this position before it is left
         self.images[:, channel, row, column] = values
-        vector = self.model.embedding.channel(values, channel, self._memory.like)
+        vector = self._vectors[channel][values]
         if self.model.channels_by == "network":
             start = self._starts[channel]
         else:

@@ -8,25 +8,24 @@
 #ifndef REAL
 
 #include <math.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 
 typedef int64_t i64;
 enum { COPY, TANH, SIGMOID, RELU, ELU, NEGATE, ADD, MULTIPLY, SUBTRACT, CLAMP, SCALE, PICK, PRODUCT };
-enum { WIDTH = 21, BLOCK = 16, MOST_THREADS = 64 };
+enum { WIDTH = 21, BLOCK = 16 };
 
 #define REAL float
 #define NAME(x) x##_float
 #define LANES (VECTOR_BYTES / 4)
-#include __FILE__
+#include "kernels.c"
 #undef REAL
 #undef NAME
 #undef LANES
 #define REAL double
 #define NAME(x) x##_double
 #define LANES (VECTOR_BYTES / 8)
-#include __FILE__
+#include "kernels.c"
 
 #else
 
@@ -174,39 +173,20 @@ static void NAME(steps)(const i64 *ops, i64 count, char *const *bases, const i64
   }
 }
 
-typedef struct {
-  const i64 *ops, *strides;
-  char *const *bases;
-  i64 count, n, first, end;
-} NAME(share);
-
 /* Samples are independent: a block of them goes through all operations while its numbers are in the cache. */
-static void *NAME(work)(void *argument) {
-  const NAME(share) *s = argument;
-  for (i64 first = s->first; first < s->end; first += BLOCK)
-    NAME(steps)(s->ops, s->count, s->bases, s->strides, s->n, first, s->end - first < BLOCK ? s->end - first : BLOCK);
-  return 0;
-}
-
 void NAME(replay)(const i64 *ops, i64 count, const i64 *bases, const i64 *steps, const i64 *depths, const i64 *strides,
                   i64 roles, i64 column, i64 n, i64 threads) {
   char *here[roles];
   for (i64 r = 0; r < roles; ++r) here[r] = (char *)(bases[r] + (column >> depths[r]) * steps[r]);
-  const i64 blocks = (n + BLOCK - 1) / BLOCK;
-  if (threads > MOST_THREADS) threads = MOST_THREADS;
-  if (threads > blocks) threads = blocks;
-  NAME(share) shares[MOST_THREADS];
-  pthread_t others[MOST_THREADS];
-  int running[MOST_THREADS];
-  for (i64 t = 0; t < threads; ++t) {
-    const i64 end = (t + 1) * blocks / threads * BLOCK;
-    shares[t] = (NAME(share)){ops, strides, here, count, n, t * blocks / threads * BLOCK, end < n ? end : n};
-  }
-  for (i64 t = 1; t < threads; ++t) running[t] = pthread_create(others + t, 0, NAME(work), shares + t) == 0;
-  NAME(work)(shares);
-  for (i64 t = 1; t < threads; ++t)
-    if (running[t]) pthread_join(others[t], 0);
-    else NAME(work)(shares + t);
+  i64 size = BLOCK; /* smaller, in whole tiles, if there are too few samples for all threads */
+  while (size > ROWS_AT_ONCE && size / 2 % ROWS_AT_ONCE == 0 && n < size * threads) size /= 2;
+  const i64 blocks = (n + size - 1) / size;
+  (void)threads;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1 && blocks > 1)
+#endif
+  for (i64 b = 0; b < blocks; ++b)
+    NAME(steps)(ops, count, here, strides, n, b * size, n - b * size < size ? n - b * size : size);
 }
 
 #endif

@@ -19,7 +19,7 @@ from pathlib import Path
 from nextpixel.cache import cache_folder
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-pthread"]
+FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 
 
 @functools.cache
@@ -30,10 +30,12 @@ def kernels() -> dict[str, Callable[..., None]]:
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return {}
-    try:
-        return _load(_built(compiler))
-    except (OSError, subprocess.SubprocessError, AttributeError):
-        return {}
+    for more in (["-fopenmp"], []):  # PyTorch's own threads, where it uses OpenMP's; one thread where there is none
+        try:
+            return _load(_built(compiler, more))
+        except (OSError, subprocess.SubprocessError, AttributeError):
+            continue
+    return {}
 
 
 def _load(path: Path) -> dict[str, Callable[..., None]]:
@@ -47,11 +49,11 @@ def _load(path: Path) -> dict[str, Callable[..., None]]:
     return found
 
 
-def _built(compiler: str) -> Path:
+def _built(compiler: str, more: list[str]) -> Path:
     """The shared library for this source, compiler and processor; compiled if it is not there yet."""
     features = _processor()
     vector, rows = (64, 8) if "avx512f" in features else (32, 4) if "avx2" in features else (16, 4)
-    flags = [*FLAGS, f"-DVECTOR_BYTES={vector}", f"-DROWS_AT_ONCE={rows}"]
+    flags = [*FLAGS, *more, f"-DVECTOR_BYTES={vector}", f"-DROWS_AT_ONCE={rows}"]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
     told = "\n".join([SOURCE.read_text(), version, platform.machine(), features, *flags])
     path = cache_folder() / "native" / f"kernels-{hashlib.sha256(told.encode()).hexdigest()[:24]}.so"

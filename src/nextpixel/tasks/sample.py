@@ -112,14 +112,16 @@ def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
     """One value a picture, [n], by inverting the cumulative distribution at noise [n]."""
     if options.temperature == 0:
         return log_pmf.argmax(1)
-    scaled = log_pmf.double() / options.temperature
+    scaled = log_pmf.double()
+    if options.temperature != 1:
+        scaled = scaled / options.temperature
     if options.top_k and options.top_k < scaled.shape[1]:
         kept = scaled.topk(options.top_k, dim=1)  # exactly k, also where several are equally likely
         scaled = torch.full_like(scaled, -torch.inf).scatter(1, kept.indices, kept.values)
     cumulative = torch.softmax(scaled, 1).cumsum(1)
     # The last sum is 1 only up to rounding; scaling the noise by it keeps values without probability out of reach.
-    reached = cumulative <= (noise.to(cumulative) * cumulative[:, -1]).unsqueeze(1)
-    return reached.sum(1).clamp(max=scaled.shape[1] - 1)
+    wanted = noise.to(cumulative).unsqueeze(1) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, wanted, right=True).squeeze(1).clamp_(max=scaled.shape[1] - 1)
 
 
 def uniform_noise(seed: int, pictures: Sequence[int], shape: tuple[int, int, int]) -> Tensor:

@@ -54,8 +54,7 @@ class CausalAttention(nn.Module):
         made = self.memory_of(torch.cat([x, raw], -1)).flatten(1, 2)  # [N, H*W, heads*(keys+values)]
         if run.memory is not None:
             store = self._store(run.memory)
-            store.data[:, 1 : 1 + made.shape[1]] = made
-            store.filled = 1 + made.shape[1]
+            store.write(1, *self._split(made))
         # Shifted by one, with the start in front, "strictly earlier" is the usual causal mask.
         shifted = torch.cat([self.start.expand(n, 1, -1), made[:, :-1]], 1)
         keys, values = self._split(shifted)
@@ -69,12 +68,13 @@ class CausalAttention(nn.Module):
             assert store.features is not None
             row, column = divmod(at - 1, width)
             raw = memory.input.window(row, column + 1, 1, 0)
-            store.data[:, at] = self.memory_of(torch.cat([store.features, raw], -1))
-            store.filled += 1
+            made = self.memory_of(torch.cat([store.features, raw], -1))
+            store.write(at, *self._split(made[:, None]))
         store.features = x
-        keys, values = self._split(store.seen(at + 1))
-        attended = F.scaled_dot_product_attention(self._queries(x[:, None]), keys, values)
-        return attended.transpose(1, 2).flatten(1)
+        keys, values = store.seen(at + 1)
+        queries = self._queries(x[:, None]).flatten(0, 1) * self.keys**-0.5
+        shares = torch.softmax(torch.bmm(queries, keys.mT), -1)
+        return torch.bmm(shares, values).view(len(x), -1)
 
     def _queries(self, x: Tensor) -> Tensor:
         """[N, T, ·] → [N, heads, T, keys]"""
@@ -89,10 +89,11 @@ class CausalAttention(nn.Module):
     def _store(self, memory: Memory) -> _Attended:
         store = memory.stores.get(self)
         if store is None:
-            width = self.heads * (self.keys + self.values)
-            data = memory.like.new_zeros(memory.n, memory.height * memory.width + 1, width)
-            data[:, 0] = self.start.detach()
-            store = memory.stores[self] = _Attended(data)
+            room = (memory.n, self.heads, memory.height * memory.width + 1)
+            store = memory.stores[self] = _Attended(
+                memory.like.new_zeros(*room, self.keys), memory.like.new_zeros(*room, self.values)
+            )
+            store.write(0, *self._split(self.start.detach().expand(memory.n, 1, -1)))
         assert isinstance(store, _Attended)
         return store
 
@@ -109,19 +110,26 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 class _Attended:
-    """Keys and values so far, [N, H*W + 1, ·], the start first; and the features of the position being made."""
+    """Keys and values so far, [N, heads, H*W + 1, ·], the start first; and the features of the position being made."""
 
-    def __init__(self, data: Tensor, filled: int = 1, features: Tensor | None = None):
-        self.data, self.filled, self.features = data, filled, features
+    def __init__(self, keys: Tensor, values: Tensor, filled: int = 0, features: Tensor | None = None):
+        self.keys, self.values, self.filled, self.features = keys, values, filled, features
 
-    def seen(self, count: int) -> Tensor:
+    def write(self, first: int, keys: Tensor, values: Tensor) -> None:
+        """Those of positions from `first` on, [N, heads, T, ·]."""
+        end = first + keys.shape[2]
+        self.keys[:, :, first:end], self.values[:, :, first:end] = keys, values
+        self.filled = end
+
+    def seen(self, count: int) -> tuple[Tensor, Tensor]:
+        """Of the start and the first positions, [N · heads, count, ·]: views, nothing is copied."""
         if count > self.filled:
             raise RuntimeError("attention to a position that has not been computed")
-        return self.data[:, :count]
+        return self.keys.flatten(0, 1)[:, :count], self.values.flatten(0, 1)[:, :count]
 
     def fork(self, indices: Tensor) -> _Attended:
         features = None if self.features is None else self.features[indices]
-        return _Attended(self.data[indices].clone(), self.filled, features)
+        return _Attended(self.keys[indices], self.values[indices], self.filled, features)
 
 
 def _place(index: int, count: int) -> float:

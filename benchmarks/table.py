@@ -32,6 +32,7 @@ from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import Interrupted, TrainOptions
 
 CARDS = RESULTS / "table"
+EARLY = 860  # steps at which validation figures are shown too: 20 epochs of the digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +238,8 @@ def show(args: argparse.Namespace) -> None:
     cards = [json.loads(path.read_text()) for path in sorted(CARDS.glob("*.json"))]
     for protocol in PROTOCOLS.values():
         print(f"\n{protocol.data}, equal steps: {protocol.equal_steps} epochs\n")
-        head = ("model", "parameters", "seeds", "test nats", "bits/dim", "bits/dim at equal steps", "epochs")
+        early = f"valid at {EARLY} steps"
+        head = ("model", "parameters", "seeds", "test nats", "bits/dim", "bits/dim at equal steps", early, "epochs")
         print("| " + " | ".join((*head, "CPU-minutes", "s/epoch", "s to sample 64")) + " |")
         print("|---" * (len(head) + 3) + "|")
         for label, (_, options) in protocol.models.items():
@@ -245,20 +247,26 @@ def show(args: argparse.Namespace) -> None:
             if not mine:
                 continue
             spent = costs.get((protocol.data, label), {})
-            described = ", ".join(f"{name} {value}" for name, value in options.items() if name != "dropout")
+            early_on = [line["valid"] for card in mine for line in card["valid"] if line["step"] == EARLY]
             cells = [
-                f"`{label}`: {described}",
+                f"`{label}`: {described(options)}",
                 f"{mine[0]['parameters']:,}",
                 str(len(mine)),
                 spread([card["test"]["nats"] for card in mine], mine[0]["test"]["nats_stderr"], 2),
                 spread([card["test"]["bits_per_dim"] for card in mine], mine[0]["test"]["stderr"], 4),
                 spread([card["equal_steps"]["bits_per_dim"] for card in mine], mine[0]["equal_steps"]["stderr"], 4),
+                f"{statistics.mean(early_on):.4f}" if early_on else "",
                 f"{statistics.mean(card['epochs'] for card in mine):.0f}",
                 f"{statistics.mean(card['cpu_seconds'] for card in mine) / 60:.1f}",
                 f"{spent['seconds_per_epoch']:.1f}" if spent else "",
                 f"{spent['seconds_to_sample_64']:.2f}" if spent else "",
             ]
             print("| " + " | ".join(cells) + " |")
+
+
+def described(options: dict[str, Any]) -> str:
+    parts = [f"{name} {value}" for name, value in options.items() if name not in ("dropout", "small_options")]
+    return ", ".join(parts) + (f" (small: {described(options['small_options'])})" if "small_options" in options else "")
 
 
 def spread(values: list[float], stderr: float, digits: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from nextpixel.checking import agreement, causality, chain, fields, layers, ordered, totals
-from nextpixel.checking.report import Finding, Report
+from nextpixel.checking.report import Finding, Report, collector
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
 from nextpixel.image_model import ImageModel
 from nextpixel.multiscale import MultiScaleModel
@@ -57,15 +57,7 @@ def check(
     if len(model.orders) > 1 or not model.orders[0].is_raster:
         return ordered.check_orders(model, functools.partial(check, seeds=seeds), size, progress)
     findings: list[Finding] = []
-
-    def run(name: str, look: Callable[[], list[Finding]]) -> None:
-        if progress is not None:
-            progress(name)
-        try:
-            findings.extend(look())
-        except Exception as error:
-            findings.append(Finding(name, False, f"it raised {type(error).__name__}: {error}", "does not run"))
-
+    run = collector(findings, progress)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         canvas, any_size = canvas_for(model, size)
         try:

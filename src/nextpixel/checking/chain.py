@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nextpixel.checking.agreement import FORK, gap
-from nextpixel.checking.report import Faults, Finding, Report
+from nextpixel.checking.report import Faults, Finding, Report, collector
 from nextpixel.checking.subject import (
     Condition,
     Size,
@@ -49,14 +49,7 @@ def check_chain(
         for finding in check_part(part, size=its_size, progress=tell).findings:
             findings.append(dataclasses.replace(finding, name=f"{name}: {finding.name}"))
 
-    def run(name: str, look: Callable[[], list[Finding]]) -> None:
-        if progress is not None:
-            progress(name)
-        try:
-            findings.extend(look())
-        except Exception as error:
-            findings.append(Finding(name, False, f"it raised {type(error).__name__}: {error}", "does not run"))
-
+    run = collector(findings, progress)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         try:
             canvas, _ = canvas_for(model, size)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 from nextpixel.checking.agreement import gap
-from nextpixel.checking.report import Faults, Finding, Report
+from nextpixel.checking.report import Faults, Finding, Report, collector
 from nextpixel.checking.subject import Size, canvas_for, condition_for, images, private_copy, redrawn
 from nextpixel.checking.totals import all_images
 from nextpixel.image_model import ImageModel
@@ -49,14 +49,7 @@ def check_orders(
         for finding in check_one(each[number].own_grid(), size=size, progress=tell).findings:
             findings.append(dataclasses.replace(finding, name=f"{name}: {finding.name}"))
 
-    def run(name: str, look: Callable[[], list[Finding]]) -> None:
-        if progress is not None:
-            progress(name)
-        try:
-            findings.extend(look())
-        except Exception as error:
-            findings.append(Finding(name, False, f"it raised {type(error).__name__}: {error}", "does not run"))
-
+    run = collector(findings, progress)
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
         canvas, any_size = canvas_for(each[0], size)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 
@@ -65,3 +66,19 @@ class Faults:
         if not self.found:
             return [Finding(self.name, True, fine)]
         return [Finding(self.name, False, detail, fault) for fault, detail in self.found.items()]
+
+
+def collector(
+    findings: list[Finding], progress: Callable[[str], None] | None
+) -> Callable[[str, Callable[[], list[Finding]]], None]:
+    """A function that runs a check by name and adds what it finds; a check that raises is a finding too."""
+
+    def run(name: str, look: Callable[[], list[Finding]]) -> None:
+        if progress is not None:
+            progress(name)
+        try:
+            findings.extend(look())
+        except Exception as error:
+            findings.append(Finding(name, False, f"it raised {type(error).__name__}: {error}", "does not run"))
+
+    return run

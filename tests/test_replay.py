@@ -22,7 +22,7 @@ SIZES = {
 }
 OTHERS = {"pixelsnail": {"blocks": 1, "layers": 1, "features": 6}, "made": {"hidden": 20}, "nade": {"hidden": 9}}
 
-needs_kernels = pytest.mark.skipif(not native.kernels(), reason="no C compiler here")
+needs_kernels = pytest.mark.skipif(not native.kernels(), reason="no kernels: no C compiler here, or NEXTPIXEL_NATIVE=0")
 
 
 @pytest.fixture

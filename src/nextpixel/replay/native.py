@@ -64,6 +64,8 @@ def _built(compiler: str, more: list[str]) -> Path:
             command = [compiler, *flags, "-o", str(made), str(SOURCE), "-lm"]
             subprocess.run(command, capture_output=True, check=True, timeout=300)
             os.replace(made, path)
+    if path.stat().st_uid != os.getuid():
+        raise PermissionError(f"{path} is somebody else's: it is not loaded")
     return path
 
 

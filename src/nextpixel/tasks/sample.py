@@ -89,7 +89,8 @@ def _in_batches(model: Model, n: int, options: SampleOptions) -> list[tuple[Mode
     """The pictures 0..n-1 in batches of one order each, with the model in that order."""
     several = model.each_order()
     # A stream of its own, as for the classes: pictures stay the same when n grows.
-    drawn = [int(np.random.default_rng([options.seed, i, 2]).integers(len(several))) for i in range(n)]
+    count = len(several)
+    drawn = [int(np.random.default_rng([options.seed, i, 2]).integers(count)) if count > 1 else 0 for i in range(n)]
     batches: list[tuple[Model, list[int]]] = []
     for number, one in enumerate(several):
         numbers = [index for index in range(n) if drawn[index] == number]

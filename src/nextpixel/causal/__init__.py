@@ -2,6 +2,7 @@
 
 from nextpixel.causal.attention import CausalAttention, Positions
 from nextpixel.causal.convolution import PixelConv, RowConv, ShiftDown
+from nextpixel.causal.diagonals import Diagonals, Stream, Wave
 from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
 from nextpixel.causal.masked import EarlierInputs, MaskedLinear, Units, steps_of
 from nextpixel.causal.normalisation import initialise_from_data
@@ -18,6 +19,7 @@ __all__ = [
     "ConcatELU",
     "Cursor",
     "DiagonalBiLSTM",
+    "Diagonals",
     "DoublePixels",
     "DoubleRows",
     "Dropout",
@@ -42,8 +44,10 @@ __all__ = [
     "ShiftDown",
     "Sigmoid",
     "Split",
+    "Stream",
     "Units",
     "UnwrittenError",
+    "Wave",
     "Whole",
     "centre_mask",
     "initialise_from_data",

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextpixel.causal.diagonals import Diagonals, Stream, Wave
 from nextpixel.causal.layout import Layout, Mask, centre_mask
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, Whole
 
@@ -36,6 +37,7 @@ class ShiftDown(nn.Module):
         return ring.block(run.row - 1, run.row - 1)[:, :, ring.left : ring.left + ring.width]
 
     input_reach = (1, 0, 0)  # rows above, columns left, columns right of the network's input
+    slope = None  # needs finished rows
 
 
 class RowConv(nn.Module):
@@ -43,6 +45,8 @@ class RowConv(nn.Module):
 
     Whole: [N, H, W, inputs] → [N, H, W, outputs]. Cursor: [N, 1, W, inputs] → [N, 1, W, outputs].
     """
+
+    slope = None  # needs finished rows
 
     def __init__(self, inputs: int, outputs: int, height: int, width: int, normalised: bool = False):
         super().__init__()
@@ -85,6 +89,9 @@ class PixelConv(nn.Module):
     pixel (nothing of it when there is one channel group). Mask "B" also sees its own channel's features. The k×k masked
     convolution of the papers is rows = left = side = k//2. Whole: [N, H, W, inputs] → [N, H, W, outputs]. Cursor:
     [N, inputs of this group] → [N, outputs of this group]; with mask A the input is read from memory, x is None.
+
+    `cut`: of the m-th row above at most cut·m − 1 columns to the right are seen, so that pictures can be made by
+    diagonals of that slope. `slope` says of any PixelConv the flattest slope that it allows.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class PixelConv(nn.Module):
         rows: int = 0,
         side: int | tuple[int, int] = 0,
         normalised: bool = False,
+        cut: int | None = None,
     ):
         super().__init__()
         self.inputs, self.outputs, self.mask = inputs, outputs, mask
@@ -103,10 +111,15 @@ class PixelConv(nn.Module):
         self.side = (side, side) if isinstance(side, int) else side
         if not rows:
             self.side = (0, 0)
+        rights = [self.side[1] if cut is None else min(self.side[1], cut * up - 1) for up in range(1, rows + 1)]
+        self.taps_above = [(up, d) for up in range(rows, 0, -1) for d in range(-self.side[0], rights[up - 1] + 1)]
+        self.slope = max([1, *(-(-(right + 1) // up) for up, right in enumerate(rights, 1))])
+        self.ragged = len(self.taps_above) < rows * (sum(self.side) + 1)
         self.reach = max(left, self.side[0])  # columns to the left that are looked at in any row
         allowed = centre_mask(inputs.channel(), outputs.channel(), mask)
-        if rows:
-            self.above = nn.Parameter(torch.empty(outputs.width, inputs.width, rows, sum(self.side) + 1))
+        if rows:  # by rows and columns, or by tap where the rows are not equally long
+            shape = (len(self.taps_above),) if self.ragged else (rows, sum(self.side) + 1)
+            self.above = nn.Parameter(torch.empty(outputs.width, inputs.width, *shape))
         if left:
             self.before = nn.Parameter(torch.empty(outputs.width, inputs.width, left))
         if allowed.any():
@@ -114,7 +127,7 @@ class PixelConv(nn.Module):
             if not allowed.all():
                 self.register_buffer("allowed", allowed, persistent=False)
         self.bias = nn.Parameter(torch.empty(outputs.width))
-        taps = rows * (sum(self.side) + 1) + left
+        taps = len(self.taps_above) + left
         initialise(self, fan_in=max(taps * inputs.width + int(allowed.sum(1).max()), 1))
         if normalised:
             self.gain = nn.Parameter(torch.ones(outputs.width))
@@ -153,9 +166,17 @@ class PixelConv(nn.Module):
         own = F.pad(torch.cat([own, at], 2), (self.reach - self.left, self.side[1]))[:, :, None]
         if not self.rows:
             return self._scaled(own)
-        return self._scaled(torch.cat([F.pad(self.above, (self.reach - self.side[0], 0)), own], 2))
+        above = self.above
+        if self.ragged:
+            cells = [(self.rows - up) * (sum(self.side) + 1) + self.side[0] + d for up, d in self.taps_above]
+            dense = above.new_zeros(*above.shape[:2], self.rows * (sum(self.side) + 1))
+            above = dense.index_copy(2, torch.tensor(cells, device=dense.device), above)
+            above = above.unflatten(2, (self.rows, -1))
+        return self._scaled(torch.cat([F.pad(above, (self.reach - self.side[0], 0)), own], 2))
 
     def forward(self, x: Tensor | None, run: Run) -> Tensor:
+        if isinstance(run, Wave):
+            return self._wave(x, run)
         if isinstance(run, Cursor):
             return self._step(x, run)
         assert x is not None
@@ -193,6 +214,31 @@ class PixelConv(nn.Module):
         from_above = memory.once_a_row(self, run, self._row_above)[:, run.column]
         return torch.addmm(from_above[:, plan.outputs[group]], window, plan.weight[group])
 
+    def times(self, slope: int) -> int:
+        """Diagonals of the input that are looked at, the current one included."""
+        return 1 + max([self.left, *(slope * up - d for up, d in self.taps_above)])
+
+    def _stream(self, memory: Diagonals) -> Stream:
+        if self.mask == "A":
+            return memory.stream("input", 0, 0)  # made by whoever steps
+        return memory.stream(self, self.times(memory.slope), self.inputs.width, self.rows)
+
+    def _wave(self, x: Tensor | None, run: Wave) -> Tensor:
+        """The step of a whole diagonal: what `_step` does at one pixel, with the rows above tap by tap."""
+        group = run.group
+        plan: _StepPlan = run.memory.plan(self, lambda: _StepPlan(self))
+        if plan.pointwise:
+            assert x is not None
+            return torch.addmm(plan.bias[group], x, plan.weight[group])
+        stream, width = self._stream(run.memory), self.inputs.width
+        if x is not None and self.mask == "B":
+            stream.write(run, plan.starts[group], x)
+        taps = [stream.tap(run, up, d, width) for up, d in self.taps_above]
+        taps += [stream.tap(run, 0, d, width) for d in range(-self.left, 0)]
+        if plan.seen[group]:
+            taps.append(stream.tap(run, 0, 0, plan.seen[group]))
+        return torch.addmm(plan.bias[group], torch.cat(taps, 1), plan.full_weight(self, group))
+
     def _row_above(self, run: Cursor) -> Tensor:
         """What the finished rows above contribute to the whole current row, [N, W, outputs]."""
         ring, plan = self._ring(run.memory), run.memory.plan(self, lambda: _StepPlan(self))
@@ -223,6 +269,14 @@ class _StepPlan:
         if conv.rows:
             across = slice(conv.reach - conv.side[0], conv.reach + conv.side[1] + 1)
             self.above = kernel[:, :, :-1, across].contiguous()
+        self._full: dict[int, Tensor] = {}
+
+    def full_weight(self, conv: PixelConv, group: int) -> Tensor:
+        """The taps above, tap by tap, then those of `weight`: [taps, outputs] of a group."""
+        if group not in self._full:
+            above = [self.above[self.outputs[group], :, conv.rows - up, conv.side[0] + d].t() for up, d in conv.taps_above]
+            self._full[group] = torch.cat([*above, self.weight[group]])
+        return self._full[group]
 
 
 def convolve(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextpixel.causal.convolution import PixelConv, convolve
+from nextpixel.causal.diagonals import Wave
 from nextpixel.causal.layout import Layout
 from nextpixel.causal.lstm import diagonal_scan, lstm_cell
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run
@@ -31,6 +32,7 @@ class RowLSTM(nn.Module):
         if width % 2 == 0:
             raise ValueError("the width of the state-to-state convolution must be odd")
         self.hidden, self.side = hidden, width // 2
+        self.slope = self.side + 1  # of the diagonals by which pictures can be made
         self.gates = Layout(hidden.sizes, pieces=4)
         features = hidden.width
         self.state_to_state = nn.Parameter(torch.empty(4 * features, features, 1, width))
@@ -38,6 +40,8 @@ class RowLSTM(nn.Module):
         self.first_hidden, self.first_cell = nn.Parameter(torch.zeros(features)), nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor, run: Run) -> Tensor:
+        if isinstance(run, Wave):
+            return self._wave(x, run)
         if isinstance(run, Cursor):
             return self._step(x, run)
         n, _, width, _ = x.shape
@@ -73,6 +77,26 @@ class RowLSTM(nn.Module):
         cells.write(run.row, column, starts[group], cell)
         return hidden
 
+    def _wave(self, x: Tensor, run: Wave) -> Tensor:
+        memory, group = run.memory, run.group
+        starts, ends = memory.plan((self, "groups"), lambda: group_ranges(self.hidden))
+        weights = memory.plan((self, "taps"), self._weights_by_tap)
+        times, features = memory.slope + self.side + 1, self.hidden.width
+        hiddens = memory.stream(self, times, features, 1, self.first_hidden.detach())
+        cells = memory.stream((self, "cell"), memory.slope + 1, features, 1, self.first_cell.detach())
+        above = [hiddens.tap(run, 1, d, features) for d in range(-self.side, self.side + 1)]
+        gates = torch.addmm(x, torch.cat(above, 1), weights[group])
+        cell = cells.tap(run, 1, 0, features)[:, starts[group] : ends[group]]
+        hidden, cell = lstm_cell(gates, cell)
+        hiddens.write(run, starts[group], hidden)
+        cells.write(run, starts[group], cell)
+        return hidden
+
+    def _weights_by_tap(self) -> list[Tensor]:
+        """State-to-state weights of every channel group, [width · features, outputs of the group]."""
+        taps = self.state_to_state.detach()[:, :, 0].permute(2, 1, 0).flatten(0, 1)
+        return [taps[:, self.gates.members(group)].contiguous() for group in range(self.gates.groups)]
+
     def _row_above(self, run: Cursor) -> Tensor:
         """The state-to-state part of the whole current row, [N, W, 4·features] in group-major order."""
         memory = run.memory
@@ -94,6 +118,8 @@ class DiagonalBiLSTM(nn.Module):
     `raw` also feeds the network's input into the right-to-left direction: without it the row above is seen through the
     first layer's window only where that reaches (the paper's layout). The states left of the image are learned.
     """
+
+    slope = None  # needs finished rows
 
     def __init__(self, inputs: Layout, hidden: Layout, raw: Layout | None):
         super().__init__()

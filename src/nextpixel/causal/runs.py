@@ -1,10 +1,11 @@
-"""The two schedules in which a network's one forward pass is run, and the memory of the second.
+"""The schedules in which a network's one forward pass is run, and the memory of those that go step by step.
 
 `Whole` evaluates all positions in parallel: tensors are features-last, [N, H, W, D]. `Cursor` goes position by
 position, like prefill and decode with a key/value cache: row work sees [N, 1, W, D] tensors (once a row), pixel work
 [N, D] tensors (once a pixel, or once per channel group in channel-masked networks). What a layer must remember between
 positions lies in a `Memory`, addressed by row, column and channel group. The run is an explicit argument of every
-causal primitive, never state on a module: two threads or two forks of a picture may use the same weights.
+causal primitive, never state on a module: two threads or two forks of a picture may use the same weights. A third
+schedule, for networks whose context allows it, is a Cursor over whole diagonals: diagonals.py.
 """
 
 from __future__ import annotations
@@ -210,11 +211,15 @@ class Cursor:
 
     def here(self, context: Tensor, layout: Layout) -> Tensor:
         """A row's result [N, 1, W or 1, D], at the current column and for the current channel group: [N, d]."""
-        at = context[:, 0, self.column if context.shape[2] > 1 else 0]
+        at = self.take(context)
         if layout.groups == 1:
             return at
         members = self.memory.plan(layout, lambda: [layout.members(g).to(at.device) for g in range(layout.groups)])
         return at.index_select(1, members[self.group])
+
+    def take(self, context: Tensor) -> Tensor:
+        """A row's result at the current column, [N, D]."""
+        return context[:, 0, self.column if context.shape[2] > 1 else 0]
 
     def row_of(self, condition: Tensor) -> Tensor:
         """The current row of a condition [N, 1 or H, 1 or W, E]."""

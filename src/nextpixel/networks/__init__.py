@@ -3,6 +3,7 @@
 from nextpixel.networks import (
     diagonal_bilstm,
     gated_pixelcnn,
+    local,
     made,
     nade,
     pixelcnn,
@@ -20,6 +21,7 @@ __all__ = [
     "families",
     "family",
     "gated_pixelcnn",
+    "local",
     "made",
     "nade",
     "pixelcnn",

@@ -61,6 +61,7 @@ def register(
 ) -> Callable[[N], N]:
     """Make a family known by name to `build`, the command line, the tests and the docs.
 
+    schedules: "raster", and "wavefront" for a network of layers that do not need finished rows (`Network.slope`).
     any_size=False: the network is constructed with one more keyword, size=(H, W), the only size at which it runs (known
     first rows of such a picture included). orders="any": its weights belong to pixels, and it goes by `run.order`.
     """
@@ -140,6 +141,17 @@ class Network(nn.Module):
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         """The pixels that the features at (row, column) can depend on, by construction: bool [height, width]."""
         raise NotImplementedError
+
+    @property
+    def slope(self) -> int | None:
+        """By how many columns a row must be ahead of the one below, so that all pixels of a diagonal can be made at
+        once; None for a family that does not declare the wavefront schedule. Follows from what the layers see."""
+        if "wavefront" not in self.family.schedules:
+            return None
+        slopes = [getattr(module, "slope", 1) for module in self.modules() if module is not self]
+        if None in slopes:
+            raise ValueError(f"the family {self.family.name} declares a wavefront, but a layer needs finished rows")
+        return max(slopes)
 
     def input_reach(self) -> tuple[int, int, int]:
         """Rows above, columns left and right of the input that the first layers read."""

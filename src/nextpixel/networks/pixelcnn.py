@@ -27,6 +27,7 @@ from nextpixel.networks.output import OutputLayers
     channel_masks=True,
     full_context=False,
     conditions=("class", "vector", "map"),
+    schedules=("raster", "wavefront"),
     freezable=True,
 )
 class PixelCNN(Network):

@@ -22,6 +22,7 @@ from nextpixel.networks.recurrent import RecurrentConfig, RecurrentNetwork
     channel_masks=True,
     full_context=False,
     conditions=("class", "vector", "map"),
+    schedules=("raster", "wavefront"),
     freezable=True,
 )
 class RowLSTMNetwork(RecurrentNetwork):

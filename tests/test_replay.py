@@ -11,7 +11,7 @@ import torch
 import nextpixel as npx
 from nextpixel.causal import Layout, PixelConv
 from nextpixel.networks import Network, register, unregister
-from nextpixel.replay import native, recording, replay
+from nextpixel.replay import learning, native, recording, replay
 
 SIZES = {
     "pixelcnn": {"blocks": 2, "features": 7},
@@ -233,12 +233,12 @@ def alone(function, x):
     """function(x) of x [n, m] by the kernels: recorded with x as row work of a memory, then replayed."""
     memory = npx.causal.Memory(x.new_empty(0), len(x), 1, 1)
     context = x[:, None, None].contiguous()
-    with recording.Recorder(memory, [context], 0, 0) as recorder:
+    with recording.PixelRecorder(memory, [context], 0, 0) as recorder:
         result = recorder.finish(function(context[:, 0, 0]))
     roles = replay._Roles(memory)
     program = replay._Program(result, roles, memory)
     roles.bind([context], 0)
-    return program.run(native.kernels()[replay.TYPES[x.dtype]], roles, npx.causal.Cursor(memory)).clone()
+    return program.run(native.kernels()[learning.TYPES[x.dtype]], roles, npx.causal.Cursor(memory)).clone()
 
 
 def test_operations_are_numbered_as_in_the_kernels():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from nextpixel.checking import agreement, causality, chain, fields, layers, ordered, totals
+from nextpixel.checking import agreement, causality, chain, diagonals, fields, layers, ordered, totals
 from nextpixel.checking.report import Finding, Report, collector
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
 from nextpixel.image_model import ImageModel
@@ -35,7 +35,7 @@ def check(
     order. What is checked:
 
     - Whole = Cursor to 1e-10 in float64 and 1e-4 in float32 (nats; relative for log-probabilities beyond 1 nat), also
-      with forks, another batch size, and known first rows.
+      with forks, another batch size, and known first rows; by diagonals too, where the family declares a wavefront.
     - No pmf moves by a bit when its own or a later symbol is changed, in eval and in train mode; the Jacobian with
       respect to the embedded input is strictly causal; other pictures of the batch play no part.
     - The receptive field, a union over at least `seeds` random weights and inputs, is the declared one; each channel
@@ -72,6 +72,8 @@ def check(
         run("repeatable", lambda: agreement.repeatable(some, canvas))
         run("Whole = Cursor", lambda: agreement.whole_is_cursor(some, canvas, "Whole = Cursor", 1e-10, prefill=prefill))
         run("Whole = Cursor, float32", lambda: _float32(singles, canvas))
+        if "wavefront" in model.network.family.schedules:
+            run("Whole = Wavefront", lambda: diagonals.whole_is_wavefront(some, canvas, 1e-10))
         run("later symbols", lambda: causality.changed_symbols(some[:2], canvas))
         run("jacobian", lambda: causality.jacobian(some, canvas))
         run("receptive field", lambda: fields.receptive_fields(model, canvas, any_size and size is None, seeds))

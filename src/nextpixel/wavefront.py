@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nextpixel.causal import Diagonals, PixelConv, Wave
+from nextpixel.causal import Diagonals, Wave
 from nextpixel.errors import UserError
+from nextpixel.replay import WaveReplay
 
 if TYPE_CHECKING:
     from nextpixel.image_model import ImageModel
@@ -41,17 +42,15 @@ class Wavefront:
         # By position in the order's own grid: those of a diagonal lie at equal distances.
         self._values = torch.zeros(height * self._width, n, self.channels, dtype=torch.long, device=like.device)
         self._memory = Diagonals(like, n, height, self._width, slope)
-        first_layers = [m for m in model.network.modules() if isinstance(m, PixelConv) and m.mask == "A"]
-        layout = model.embedding.layout
-        above, times = (max(f(m) for m in first_layers) for f in (lambda m: m.rows, lambda m: m.times(slope)))
-        self._input = self._memory.stream("input", times, layout.width, above)
+        self._input = model.network.input_stream(self._memory)
         self._wave = Wave(self._memory)
+        self._replay = WaveReplay(model.network, self._memory)
         with torch.no_grad():
             given = model.embed_condition(condition, n, self._size)
             self._contexts = model.network.rows(None, given, self._wave)
             every = torch.arange(model.levels, device=like.device)
             self._vectors = [model.embedding.channel(every, c, like) for c in range(self.channels)]  # by value
-        self._starts = [0, *layout.ends()[:-1]]
+        self._starts = [0, *model.embedding.layout.ends()[:-1]]
         self._channel = self._offset = 0
         self._here: list[Tensor] | None = None  # contexts of this diagonal; None when they are to be computed
         self._features: Tensor | None = None  # this group's
@@ -89,7 +88,7 @@ class Wavefront:
             if self._here is None:
                 self._here = self._wave.contexts(self._contexts)
             if self._features is None:
-                self._features = self.model.network.pixels(None, self._here, self._wave)
+                self._features = self._replay.pixels(self._here, self._wave)
             earlier = self._values[where, :, :channel].flatten(0, 1)
             self._log_pmf = self.model.head.log_pmf(self._features, channel, earlier)
         return self._log_pmf
@@ -123,5 +122,4 @@ class Wavefront:
             self._features = self._here = None
             wave.at(wave.time + 1)
             while wave.last < wave.first and wave.time < self._memory.steps:  # narrower than the slope
-                self._memory.skip(wave.time)
                 wave.at(wave.time + 1)

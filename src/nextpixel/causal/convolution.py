@@ -166,13 +166,17 @@ class PixelConv(nn.Module):
         own = F.pad(torch.cat([own, at], 2), (self.reach - self.left, self.side[1]))[:, :, None]
         if not self.rows:
             return self._scaled(own)
-        above = self.above
-        if self.ragged:
-            cells = [(self.rows - up) * (sum(self.side) + 1) + self.side[0] + d for up, d in self.taps_above]
-            dense = above.new_zeros(*above.shape[:2], self.rows * (sum(self.side) + 1))
-            above = dense.index_copy(2, torch.tensor(cells, device=dense.device), above)
-            above = above.unflatten(2, (self.rows, -1))
-        return self._scaled(torch.cat([F.pad(above, (self.reach - self.side[0], 0)), own], 2))
+        return self._scaled(torch.cat([F.pad(self._above(), (self.reach - self.side[0], 0)), own], 2))
+
+    def _above(self) -> Tensor:
+        """The weights of the rows above as a rectangle, [outputs, inputs, rows, columns]."""
+        if not self.ragged:
+            return self.above
+        columns = sum(self.side) + 1
+        cells = [(self.rows - up) * columns + self.side[0] + d for up, d in self.taps_above]
+        dense = self.above.new_zeros(*self.above.shape[:2], self.rows * columns)
+        filled = dense.index_copy(2, torch.tensor(cells, device=dense.device), self.above)
+        return filled.unflatten(2, (self.rows, columns))
 
     def forward(self, x: Tensor | None, run: Run) -> Tensor:
         if isinstance(run, Wave):
@@ -274,7 +278,9 @@ class _StepPlan:
     def full_weight(self, conv: PixelConv, group: int) -> Tensor:
         """The taps above, tap by tap, then those of `weight`: [taps, outputs] of a group."""
         if group not in self._full:
-            above = [self.above[self.outputs[group], :, conv.rows - up, conv.side[0] + d].t() for up, d in conv.taps_above]
+            above = [
+                self.above[self.outputs[group], :, conv.rows - up, conv.side[0] + d].t() for up, d in conv.taps_above
+            ]
             self._full[group] = torch.cat([*above, self.weight[group]])
         return self._full[group]
 

@@ -32,15 +32,16 @@ class Stream:
         if top is not None:
             for time in range(-times, 0):
                 self._set_top(time)
+        self.begin(memory.time)
 
     def begin(self, time: int) -> None:
         """Make room for a new diagonal: what its slot held long ago is zeroed where it will not be written."""
-        slot = time % self.times
-        first, last = self.memory.rows_at(self.held[slot])
-        stop = min(self.memory.rows_at(time)[0], last + 1)
-        if first < stop:
-            self.data[slot, self.above + first : self.above + stop] = 0
-        self.held[slot], self.filled[slot] = time, 0
+        slot, (first, last) = time % self.times, self.memory.rows
+        stale, end = self.memory.rows_at(self.held[slot])
+        if stale < first:
+            self.data[slot, self.above + stale : self.above + min(first, end + 1)] = 0
+        self.held[slot] = time
+        self.filled[slot] = 0 if first <= last else self.features  # none in pictures narrower than the slope
         if self.top is not None:
             self._set_top(time)
 
@@ -51,8 +52,6 @@ class Stream:
     def write(self, run: Wave, start: int, x: Tensor) -> None:
         """Store x [A·N, d] as features start..start+d of the current diagonal."""
         slot = run.time % self.times
-        if self.held[slot] != run.time:
-            self.begin(run.time)
         if start > self.filled[slot]:
             raise UnwrittenError(f"diagonal {run.time}: features before {start} were never written")
         rows = self.data[slot, self.above + run.first : self.above + run.last + 1]
@@ -77,6 +76,7 @@ class Diagonals(Memory):
         super().__init__(like, n, height, width)
         self.slope = slope
         self.streams: dict[Hashable, Stream] = {}
+        self.begin(0)
 
     @property
     def steps(self) -> int:
@@ -93,11 +93,11 @@ class Diagonals(Memory):
             stream = self.streams[owner] = Stream(self, times, features, above, top)
         return stream
 
-    def skip(self, time: int) -> None:
-        """Go past a diagonal without positions (pictures narrower than the slope)."""
+    def begin(self, time: int) -> None:
+        """Go on to the next diagonal."""
+        self.time, self.rows = time, self.rows_at(time)
         for stream in self.streams.values():
             stream.begin(time)
-            stream.filled[time % stream.times] = stream.features
 
     def ring(self, *args: object, **kwargs: object) -> NoReturn:
         raise UnwrittenError("this layer needs finished rows above: it cannot be run by diagonals")
@@ -121,9 +121,11 @@ class Wave(Cursor):
         self.at(0)
 
     def at(self, time: int) -> None:
-        """Go to a diagonal."""
+        """Go to a diagonal: the next one, or the first."""
         self.time = time
-        self.first, self.last = self.memory.rows_at(time)
+        if time != self.memory.time:
+            self.memory.begin(time)
+        self.first, self.last = self.memory.rows
 
     def row_of(self, condition: Tensor) -> Tensor:
         """All rows: what depends on the condition only is computed once for the whole picture."""

@@ -2,7 +2,7 @@
 decoders: Zhang et al. 2022, "Parallel Neural Local Lossless Compression"; here in every layer of a deep
 network, at any depth).
 
-Gated layers with a residual around each, over one stream, as a horizontal stack of the Gated PixelCNN that also looks at
+Gated layers with a residual around each, over one stream: as a horizontal stack of the Gated PixelCNN that also sees
 the rows above. Of the m-th row above a pixel depends on at most slope·m − 1 columns to the right, whatever the depth
 and the kernels: at slope 2 a picture of H×W takes W + 2(H − 1) steps. What lies further right is a blind spot by
 choice; a symbol sees `first_kernel`//2 + layers · `kernel`//2 rows and columns.

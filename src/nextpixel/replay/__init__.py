@@ -1,5 +1,6 @@
 """Doing again, compiled, what a network does at every pixel."""
 
 from nextpixel.replay.replay import Replay
+from nextpixel.replay.waves import WaveReplay
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "WaveReplay"]

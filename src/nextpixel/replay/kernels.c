@@ -102,11 +102,15 @@ static void NAME(product)(i64 n, i64 m, i64 k, REAL *out, i64 os, const REAL *a,
   for (; j + 2 * LANES <= m; j += 2 * LANES) {
     i64 i = 0;
     for (; i + ROWS_AT_ONCE <= n; i += ROWS_AT_ONCE) TILE(ROWS_AT_ONCE, 2)
+    for (; i + 4 <= n; i += 4) TILE(4, 2)
+    for (; i + 2 <= n; i += 2) TILE(2, 2)
     for (; i < n; ++i) TILE(1, 2)
   }
   for (; j + LANES <= m; j += LANES) {
     i64 i = 0;
     for (; i + ROWS_AT_ONCE <= n; i += ROWS_AT_ONCE) TILE(ROWS_AT_ONCE, 1)
+    for (; i + 4 <= n; i += 4) TILE(4, 1)
+    for (; i + 2 <= n; i += 2) TILE(2, 1)
     for (; i < n; ++i) TILE(1, 1)
   }
   for (; j < m; ++j)

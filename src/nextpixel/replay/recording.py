@@ -75,27 +75,21 @@ class Recording(NamedTuple):
 
 
 class Recorder(TorchDispatchMode):
-    """Runs what it records. `homes`: from where a storage begins to what it is."""
+    """Runs what it records, for n samples."""
 
-    def __init__(self, memory: Memory, contexts: list[Tensor], row: int, column: int):
+    def __init__(self, n: int):
         super().__init__()
-        self.row, self.column, self.n = row, column, memory.n
-        self.rings: dict[int, tuple[tuple[Any, ...], Ring, int, int]] = {}
-        self.rows: dict[int, tuple[tuple[Any, ...], int]] = {}  # results of row work: home, step from column to column
-        for depth, level in enumerate(levels(memory)):
-            for owner, ring in rings_of(level).items():
-                self.rings[_storage(ring.data)] = (("ring", depth, owner), ring, row >> depth, column >> depth)
-            for owner, (_, result) in level.row_results.items():
-                self.rows[_storage(result)] = (("row", depth, owner), _across(result, column >> depth))
-        for number, context in enumerate(contexts):
-            depth = next(d for d, level in enumerate(levels(memory)) if context.shape[-2] in (1, level.width))
-            self.rows[_storage(context)] = (("context", number), _across(context, column >> depth))
+        self.n = n
         self.operations: list[Operation] = []
         self.made: dict[int, tuple[int, int]] = {}  # storage: first number of its temporary, columns
         self.constants: dict[int, Tensor] = {}
         self._numbers: dict[int, int] = {}
         self.temporaries = 0
         self._kept: list[Tensor] = []  # nothing is freed while recording, so no address is used twice
+
+    def remembered(self, storage: int, x: Tensor) -> Place | None:
+        """Where x lies if it is of the memory or of row work, whose storages begin at known addresses."""
+        raise NotImplementedError
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -160,15 +154,10 @@ class Recorder(TorchDispatchMode):
         """Where x [n, m] lies; with `written`, storage that was never seen is a temporary's."""
         if x.dim() != 2 or x.shape[0] != self.n or (x.stride(1) != 1 and x.shape[1] > 1):
             raise UnsupportedError(f"an array of shape {list(x.shape)}, strides {x.stride()}")
-        storage, offset = _storage(x), int(x.storage_offset())
-        if storage in self.rings:
-            home, ring, row, column = self.rings[storage]
-            size = ring.data.stride(1)
-            back = (row - offset // size) % ring.rows
-            return Place((*home, -back), 0, offset % size - column * ring.features, -1)
-        if storage in self.rows:
-            home, across = self.rows[storage]
-            return Place(home, 0, offset - across, -1)
+        storage, offset = storage_of(x), int(x.storage_offset())
+        place = self.remembered(storage, x)
+        if place is not None:
+            return place
         if storage in self.made:
             first, columns = self.made[storage]
             if not (self.n == 1 or x.stride(0) == columns) or offset + x.shape[1] > columns:
@@ -191,6 +180,35 @@ class Recorder(TorchDispatchMode):
             self._numbers[key] = len(self._numbers)
             self.constants[self._numbers[key]] = x
         return Place(("constant", self._numbers[key]), 0, 0, 0)
+
+
+class PixelRecorder(Recorder):
+    """Of one position of a Cursor. `rings`, `rows`: from where a storage begins to what it is."""
+
+    def __init__(self, memory: Memory, contexts: list[Tensor], row: int, column: int):
+        super().__init__(memory.n)
+        self.rings: dict[int, tuple[tuple[Any, ...], Ring, int, int]] = {}
+        self.rows: dict[int, tuple[tuple[Any, ...], int]] = {}  # results of row work: home, step from column to column
+        for depth, level in enumerate(levels(memory)):
+            for owner, ring in rings_of(level).items():
+                self.rings[storage_of(ring.data)] = (("ring", depth, owner), ring, row >> depth, column >> depth)
+            for owner, (_, result) in level.row_results.items():
+                self.rows[storage_of(result)] = (("row", depth, owner), _across(result, column >> depth))
+        for number, context in enumerate(contexts):
+            depth = next(d for d, level in enumerate(levels(memory)) if context.shape[-2] in (1, level.width))
+            self.rows[storage_of(context)] = (("context", number), _across(context, column >> depth))
+
+    def remembered(self, storage: int, x: Tensor) -> Place | None:
+        offset = int(x.storage_offset())
+        if storage in self.rings:
+            home, ring, row, column = self.rings[storage]
+            size = ring.data.stride(1)
+            back = (row - offset // size) % ring.rows
+            return Place((*home, -back), 0, offset % size - column * ring.features, -1)
+        if storage in self.rows:
+            home, across = self.rows[storage]
+            return Place(home, 0, offset - across, -1)
+        return None
 
 
 def reuse(
@@ -245,7 +263,7 @@ def rings_of(memory: Memory) -> dict[Any, Ring]:
     return own
 
 
-def _storage(x: Tensor) -> int:
+def storage_of(x: Tensor) -> int:
     return x.untyped_storage().data_ptr()
 
 

@@ -9,19 +9,16 @@ network's own by rounding, as they do between two batch sizes, and do not depend
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextpixel.causal import Cursor, Memory, Ring
-from nextpixel.replay.native import kernels
-from nextpixel.replay.recording import Place, Recorder, Recording, UnsupportedError, levels, packed, rings_of
+from nextpixel.replay.learning import Learned, function_for, learned
+from nextpixel.replay.recording import PixelRecorder, Place, Recording, UnsupportedError, levels, packed, rings_of
 
-TYPES = {torch.float32: "float", torch.float64: "double"}
 LEAST_PIXELS = 100  # of a picture; smaller ones are done before a recording would pay
 
 
@@ -31,11 +28,11 @@ class Replay:
     def __init__(self, network: Any, memory: Memory):
         self.network, self.memory = network, memory
         self._function = None
-        self._learned: _Learned | None = None
-        if memory.like.device.type == "cpu" and memory.height * memory.width >= LEAST_PIXELS:
-            self._function = kernels().get(TYPES.get(memory.like.dtype, ""))
+        self._learned: Learned | None = None
+        if memory.height * memory.width >= LEAST_PIXELS:
+            self._function = function_for(memory.like)
         if self._function is not None:
-            self._learned = _learned(network, memory.like)
+            self._learned = learned(network, memory.like, _learn)
         self._programs: dict[Any, _Program] = {}
         self._roles = _Roles(memory)
         self._row = self._begin = -1
@@ -48,8 +45,8 @@ class Replay:
 
     def pixels(self, contexts: list[Tensor], run: Cursor) -> Tensor:
         """What network.pixels gives at the run's position."""
-        if self._learned is not None:
-            period = self._learned.period
+        if self._learned is not None and self._learned.recordings:
+            period: int = self._learned.more
             if self._begin < 0:  # the first rows find out what row work there is, on every level
                 self._begin = -(-run.row // period) * period + period
             recording = self._learned.recordings.get(place_class(run, period))
@@ -70,39 +67,11 @@ class Replay:
         return program
 
 
-class _Learned:
-    """What is known of a network's pixel work, as long as its weights stay what they are."""
-
-    def __init__(self, signature: tuple[Any, ...], recordings: dict[Any, Recording], period: int):
-        self.signature, self.recordings, self.period = signature, recordings, period
-
-
-_of_network: weakref.WeakKeyDictionary[nn.Module, _Learned] = weakref.WeakKeyDictionary()
-_learning = threading.Lock()
-
-
 def place_class(run: Cursor, period: int) -> tuple[int, int, int]:
     """Positions of a class are alike: those at the same place within the block of pixels that the lowest level holds;
     the first columns are classes of their own, and so is every channel group."""
     column = run.column if run.column < period else period + run.column % period
     return run.row % period, column, run.group
-
-
-def _learned(network: Any, like: Tensor) -> _Learned | None:
-    try:
-        weights = tuple((p.data_ptr(), p._version) for p in (*network.parameters(), *network.buffers()))
-    except RuntimeError:  # inference tensors keep no version: a change of theirs would not be seen
-        return None
-    signature = (like.dtype, network.training, *weights)
-    with _learning:
-        found = _of_network.get(network)
-        if found is None or found.signature != signature:
-            try:
-                found = _Learned(signature, *_learn(network, like))
-            except Exception:  # a network that does not run on a small canvas is run as it is
-                found = _Learned(signature, {}, 1)
-            _of_network[network] = found
-    return found
 
 
 def _learn(network: Any, like: Tensor) -> tuple[dict[Any, Recording], int]:
@@ -158,7 +127,7 @@ def _write_input(network: Any, memory: Memory, run: Cursor) -> None:
 def _recorded(network: Any, memory: Memory, contexts: list[Tensor], run: Cursor) -> Recording | None:
     _row_work(memory, run.row)
     try:
-        with Recorder(memory, contexts, run.row, run.column) as recorder:
+        with PixelRecorder(memory, contexts, run.row, run.column) as recorder:
             features = network.pixels(None, contexts, run)
             return recorder.finish(features)
     except UnsupportedError:

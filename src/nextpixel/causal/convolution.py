@@ -74,8 +74,15 @@ class RowConv(nn.Module):
             return convolve(x, self.kernel(), self.bias, (self.side, self.side, self.height - 1, 0))
         ring = self._ring(run.memory)
         ring.write_row(run.row, x[:, 0])
-        kernel = run.memory.plan(self, lambda: self.kernel().detach())
-        return convolve(ring.block(run.row - self.height + 1, run.row), kernel, self.bias)
+        kernels = run.memory.plan(self, self._by_slot)
+        ring.slots(run.row - self.height + 1, run.row)  # all are there
+        return convolve(ring.data, kernels[run.row % self.height], self.bias)
+
+    def _by_slot(self) -> list[Tensor]:
+        """For each place of the newest row in the ring, the kernel with its rows where the ring holds theirs: so the
+        rows need not be put in order, row after row of pictures."""
+        kernel = self.kernel().detach()
+        return [kernel.roll(newest + 1, 2).contiguous() for newest in range(self.height)]
 
     def _ring(self, memory: Memory) -> Ring:
         return memory.ring(self, self.height, self.inputs, self.side, self.side)
@@ -290,7 +297,8 @@ def convolve(
 ) -> Tensor:
     """conv2d of features-last tensors; padding is (left, right, top, bottom)."""
     # A features-last tensor seen as [N, D, H, W] already lies in PyTorch's channels_last order: nothing is copied.
-    y = F.conv2d(F.pad(x, (0, 0, *padding)).permute(0, 3, 1, 2), kernel, bias)
+    x = F.pad(x, (0, 0, *padding)) if any(padding) else x  # padding by nothing would copy
+    y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias)
     return y.permute(0, 2, 3, 1)
 
 

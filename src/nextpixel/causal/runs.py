@@ -73,14 +73,19 @@ class Ring:
             raise UnwrittenError(f"row {row}: read beyond what was written, at column {column}")
         return self.flat[slot].narrow(1, self.left * self.features + first, length)
 
-    def block(self, first: int, last: int) -> Tensor:
-        """Finished rows first..last with their padding, [N, last-first+1, left+W+right, D]."""
+    def slots(self, first: int, last: int) -> list[int]:
+        """Where the finished rows first..last are."""
         slots = []
         for row in range(first, last + 1):
             slot = row % self.rows
             if self.held[slot] != row or self.filled[slot] < self.width * self.features:
                 raise UnwrittenError(f"row {row} was read before it was finished")
             slots.append(slot)
+        return slots
+
+    def block(self, first: int, last: int) -> Tensor:
+        """Finished rows first..last with their padding, [N, last-first+1, left+W+right, D]."""
+        slots = self.slots(first, last)
         if slots == list(range(slots[0], slots[0] + len(slots))):
             return self.data[:, slots[0] : slots[0] + len(slots)]
         return self.data[:, slots]

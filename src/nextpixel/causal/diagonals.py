@@ -99,6 +99,9 @@ class Diagonals(Memory):
         for stream in self.streams.values():
             stream.begin(time)
 
+    def numbers(self) -> int:
+        return sum(stream.data.numel() for stream in self.streams.values())
+
     def ring(self, *args: object, **kwargs: object) -> NoReturn:
         raise UnwrittenError("this layer needs finished rows above: it cannot be run by diagonals")
 

@@ -149,6 +149,14 @@ class Memory:
             self.row_results[owner], self.makers[owner] = (run.row, result), make
         return result
 
+    def numbers(self) -> int:
+        """How many numbers are remembered, weights apart."""
+        held = [x for rows in self.held.values() for x in rows] + [x for _, x in self.row_results.values()]
+        held += [ring.data for ring in self.rings.values()]
+        held += [x for store in self.stores.values() for x in vars(store).values() if isinstance(x, Tensor)]
+        more = 0 if self.lower is None else self.lower.numbers()
+        return sum(x.numel() for x in held) + more + (self.input.data.numel() if hasattr(self, "input") else 0)
+
     def fork(self, indices: Tensor) -> Memory:
         """The same pictures again, chosen by index [M]; the plans are shared, the rings are copied."""
         copy = Memory(self.like, len(indices), self.height, self.width)

@@ -7,25 +7,21 @@ models it stands for.
 
 import hashlib
 
-import numpy as np
 import torch
-
-OUTSIDE = 0  # the row of a neighbour outside the picture; value v has the row v + 1
 
 
 class IntegerModel:
+    """Value v of a neighbour has the table row v + 1; row 0 is for a neighbour outside the picture."""
+
     arithmetic = 1
 
     def __init__(self, shape=(1, 6, 5), levels=4, classes=None, seed=0, sharpness=6, stretch=7):
         self.shape, self.levels, self.classes, self.stretch = shape, levels, classes, stretch
-        rng = np.random.default_rng(seed)
-        near = -np.abs(np.arange(-1, levels)[:, None] - np.arange(levels)[None])
-        tables = [
-            (2.0 ** (sharpness + near * 8 / levels)).astype(np.int64) + rng.integers(0, 3, (levels + 1, levels))
-            for _ in range(3)
-        ]
-        self.left, self.above, self.before = (torch.from_numpy(table) for table in tables)
-        self.classed = torch.from_numpy(rng.integers(0, 5, (classes or 1, levels)))
+        values, contexts = torch.arange(levels), torch.arange(levels + 1)[:, None]
+        near = (contexts - 1 - values).abs() * 8 // levels
+        peaked = 1 << (sharpness - near).clamp(min=0)
+        self.left, self.above, self.before = (peaked + (contexts * 7 + values * 13 + seed + i) % 3 for i in range(3))
+        self.classed = (torch.arange(classes or 1)[:, None] * 3 + values) % 5
 
     @property
     def identity(self):
@@ -41,7 +37,7 @@ class IntegerModel:
         return symbols.reshape(len(symbols), *size, self.shape[0]).permute(0, 3, 1, 2)
 
     def masses(self, images, labels):
-        rows = torch.zeros(*images.shape[:1], images.shape[1], images.shape[2] + 1, images.shape[3] + 1).long()
+        rows = torch.zeros(*images.shape[:2], images.shape[2] + 1, images.shape[3] + 1, dtype=torch.long)
         rows[:, :, 1:, 1:] = images.long() + 1
         before = torch.zeros_like(images, dtype=torch.long)
         before[:, 1:] = images[:, :-1].long() + 1

@@ -1,4 +1,4 @@
-"""The lossless code: integer masses to frequencies, the range coder, and the archive. docs/format.md specifies it all."""
+"""The lossless code: frequencies from integer masses, the range coder, the archive. docs/format.md specifies it."""
 
 from nextpixel.coding.coders import Kind, coder_kind
 from nextpixel.coding.layout import Header

@@ -1,7 +1,7 @@
 """A chunk's bytes from its symbols, and back. A chunk is a group of pieces that are stepped together.
 
-Symbols are coded position-major: the labels of all pieces, then the first symbol of every piece, then the second of every
-piece. So one call of the coder serves all pieces at a position, and a decoder may evaluate the model for as many pieces
+Symbols are coded position-major: the labels of all pieces, then the first symbol of every piece, then the second of every piece.
+So one call of the coder serves all pieces at a position, and a decoder may evaluate the model for as many pieces
 at a time as it likes.
 """
 
@@ -18,13 +18,14 @@ from nextpixel.coding.coders import Kind, SymbolDecoder, decoder, encoder
 from nextpixel.coding.frequencies import frequencies, intervals
 from nextpixel.coding.protocol import Codable
 from nextpixel.coding.range_coder import InvalidWordsError
+from nextpixel.images.levels import storage_dtype
 
 
 class Job(NamedTuple):
     """A chunk to be decoded: its bytes, and how many pieces there are."""
 
     coded: bytes
-    count: int
+    pieces: int
 
 
 class Decoded(NamedTuple):
@@ -36,12 +37,12 @@ class Decoded(NamedTuple):
 
 def piece_intervals(model: Codable, pieces: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where the symbols of pieces [n, C, h, w] lie: (left, size), int32 [n, T] in coding order."""
-    symbols = model.symbols(pieces).long()
+    symbols = model.symbols(pieces).long().cpu()
     left, size = torch.empty_like(symbols, dtype=torch.int32), torch.empty_like(symbols, dtype=torch.int32)
     at = 0
     for masses in model.masses(pieces, labels):
         stretch = slice(at, at + masses.shape[1])
-        left[:, stretch], size[:, stretch] = intervals(masses, symbols[:, stretch])
+        left[:, stretch], size[:, stretch] = intervals(masses.cpu(), symbols[:, stretch])
         at = stretch.stop
     if at != symbols.shape[1]:
         raise ValueError(f"the model gave masses for {at} of {symbols.shape[1]} symbols")
@@ -77,8 +78,8 @@ def decode(
     coders: list[SymbolDecoder | None] = [decoder(np.frombuffer(job.coded, "<u4"), kind) for job in jobs]
     labels = None
     if classes:
-        labels = torch.cat([_labels(coders, index, job.count, classes) for index, job in enumerate(jobs)])
-    ends = np.cumsum([job.count for job in jobs]).tolist()
+        labels = torch.cat([_labels(coders, index, job.pieces, classes) for index, job in enumerate(jobs)])
+    ends = np.cumsum([job.pieces for job in jobs]).tolist()
     total = ends[-1]
     steppers = []
     for first in range(0, total, batch_size):
@@ -86,13 +87,13 @@ def decode(
         given = None if labels is None else labels[first:last]
         steppers.append((first, last, model.decoder(last - first, given, size)))
     length = model.shape[0] * size[0] * size[1]
-    symbols = torch.zeros(total, length, dtype=torch.uint8 if model.levels <= 256 else torch.int32)
+    symbols = torch.empty(total, length, dtype=storage_dtype(model.levels))
     for at in range(length):
         for first, last, stepper in steppers:
-            wanted = frequencies(stepper.masses()).numpy()
+            wanted = frequencies(stepper.masses().cpu()).numpy()
             values = np.zeros(last - first, np.int64)
             for index, job in enumerate(jobs):
-                low, high = max(first, ends[index] - job.count) - first, min(last, ends[index]) - first
+                low, high = max(first, ends[index] - job.pieces) - first, min(last, ends[index]) - first
                 coder = coders[index]
                 if coder is None or low >= high:
                     continue
@@ -106,7 +107,7 @@ def decode(
         progress((at + 1) / length)
     found: list[Decoded | None] = []
     for job, end, intact in zip(jobs, ends, coders, strict=True):
-        which = slice(end - job.count, end)
+        which = slice(end - job.pieces, end)
         pieces = model.from_symbols(symbols[which], size)
         found.append(None if intact is None else Decoded(pieces, None if labels is None else labels[which]))
     return found
@@ -134,8 +135,7 @@ def unstore(stored: bytes, shape: tuple[int, int, int, int], levels: int, classe
     values = _integers(bits[split:total], width, int(np.prod(shape)))
     if int(values.max()) >= levels or (labels is not None and int(labels.max()) >= classes):
         return None
-    dtype = torch.uint8 if levels <= 256 else torch.int32
-    return Decoded(values.to(dtype).reshape(shape), None if labels is None else labels.long())
+    return Decoded(values.to(storage_dtype(levels)).reshape(shape), None if labels is None else labels.long())
 
 
 def _label_frequencies(classes: int) -> Tensor:

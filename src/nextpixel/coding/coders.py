@@ -1,6 +1,6 @@
 """Which implementation of the range coder is used: constriction's where it is installed, else the one in Python.
 
-Both read and write the same words. constriction takes probabilities as floats, but where they are integers f ≥ 0 held in
+Both read and write the same words. constriction takes probabilities as floats, but where they are integers f ≥ 0 in
 float32 that sum to 2²⁴ − K, every sum is exact, its scale is exactly 1, and it uses the frequencies f + 1 of 2²⁴: no
 float decides a bit. `perfect=False` asks for this direct use of the numbers; the other mode would change them.
 """

@@ -27,9 +27,10 @@ FIXED = struct.Struct("<8sBBH32sHHIIIIIII")
 RUN = struct.Struct("<III")
 ENTRY = struct.Struct("<II12sI")
 CRC = struct.Struct("<I")
-STORED = 1 << 31  # in an entry's count: the chunk's symbols are packed, not coded
+STORED = 1 << 31  # in an entry's number of pieces: the chunk's symbols are packed, not coded
 MOST_PIECES = (1 << 24) - 1  # in a chunk
 MOST_SYMBOLS = 1 << 22  # in a chunk of more than one piece
+MOST_IN_PIECE = 1 << 25  # symbols; a larger picture is cut into tiles
 CHUNK_BYTES = 1 << 14  # a chunk ends once it has as many, or with its group
 DIGEST = 12
 
@@ -73,11 +74,11 @@ class Header:
 
     @property
     def pictures(self) -> int:
-        return sum(run.count for run in self.runs)
+        return sum(run.pictures for run in self.runs)
 
     @property
     def pixels(self) -> int:
-        return sum(run.count * run.height * run.width for run in self.runs)
+        return sum(run.pictures * run.height * run.width for run in self.runs)
 
     @property
     def symbols(self) -> int:
@@ -116,23 +117,23 @@ class Entry(NamedTuple):
     """A chunk in the table. digest: of its labels and pixels; crc: of the other fields and the chunk's bytes."""
 
     length: int
-    count: int
+    pieces: int
     stored: bool
     digest: bytes
     crc: int
 
     @classmethod
-    def of(cls, coded: bytes, count: int, stored: bool, digest: bytes) -> Entry:
-        entry = cls(len(coded), count, stored, digest, 0)
+    def of(cls, coded: bytes, pieces: int, stored: bool, digest: bytes) -> Entry:
+        entry = cls(len(coded), pieces, stored, digest, 0)
         return entry._replace(crc=entry.computed_crc(coded))
 
     @classmethod
     def unpack(cls, packed: bytes) -> Entry:
-        length, count, digest, crc = ENTRY.unpack(packed)
-        return cls(length, count & ~STORED, bool(count & STORED), digest, crc)
+        length, pieces, digest, crc = ENTRY.unpack(packed)
+        return cls(length, pieces & ~STORED, bool(pieces & STORED), digest, crc)
 
     def pack(self) -> bytes:
-        return ENTRY.pack(self.length, self.count | (STORED if self.stored else 0), self.digest, self.crc)
+        return ENTRY.pack(self.length, self.pieces | (STORED if self.stored else 0), self.digest, self.crc)
 
     def computed_crc(self, coded: bytes | memoryview) -> int:
         return zlib.crc32(coded, zlib.crc32(self.pack()[: -CRC.size]))

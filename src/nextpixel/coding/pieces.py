@@ -17,11 +17,11 @@ from torch import Tensor
 
 
 class Run(NamedTuple):
-    """`count` pictures of height × width."""
+    """`pictures` pictures of height × width."""
 
     height: int
     width: int
-    count: int
+    pictures: int
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Group:
     width: int
 
     @property
-    def pieces(self) -> int:
-        return self.pictures * self.down * self.across
+    def per_picture(self) -> int:
+        return self.down * self.across
 
-    def picture_of(self, piece: int) -> int:
-        """The picture of the run that a piece of this group belongs to."""
-        return piece // (self.down * self.across)
+    @property
+    def pieces(self) -> int:
+        return self.pictures * self.per_picture
 
     def cut(self, images: Tensor) -> Tensor:
-        """The run's images [count, C, H, W] as this group's pieces [pieces, C, height, width]."""
+        """The run's images [pictures, C, H, W] as this group's pieces [pieces, C, height, width]."""
         n, channels = images.shape[:2]
         area = self._area(images)
         tiles = area.reshape(n, channels, self.down, self.height, self.across, self.width)
@@ -55,7 +55,7 @@ class Group:
     def put(self, images: Tensor, first: int, pieces: Tensor) -> None:
         """Write pieces [n, C, height, width], of which the first has the number `first`, into the run's images."""
         for number, piece in enumerate(pieces, first):
-            picture, tile = divmod(number, self.down * self.across)
+            picture, tile = divmod(number, self.per_picture)
             row, column = divmod(tile, self.across)
             top, left = self.top + row * self.height, self.left + column * self.width
             images[picture, :, top : top + self.height, left : left + self.width] = piece
@@ -72,7 +72,7 @@ def groups(runs: list[Run], tile: tuple[int, int] | None) -> list[Group]:
         th, tw = tile or (run.height, run.width)
         for top, down, height in _spans(run.height, th):
             for left, across, width in _spans(run.width, tw):
-                found.append(Group(number, run.count, top, left, down, across, height, width))
+                found.append(Group(number, run.pictures, top, left, down, across, height, width))
     return found
 
 
@@ -84,6 +84,6 @@ def _spans(length: int, tile: int) -> list[tuple[int, int, int]]:
 
 
 def blank(run: Run, channels: int, dtype: torch.dtype) -> Tensor:
-    """Images [count, C, H, W] of a run, all zero. From numpy, whose zeros take no memory until they are written."""
-    zeros = np.zeros((run.count, channels, run.height, run.width), np.uint8 if dtype == torch.uint8 else np.int32)
+    """Images [pictures, C, H, W] of a run, all zero. From numpy, whose zeros take no memory until they are written."""
+    zeros = np.zeros((run.pictures, channels, run.height, run.width), np.uint8 if dtype == torch.uint8 else np.int32)
     return torch.from_numpy(zeros)

@@ -1,4 +1,4 @@
-"""What a model must offer to code pictures without loss: integer masses, the same ones whichever way they are asked for.
+"""What a model must offer to code pictures without loss: integer masses, the same whichever way they are asked for.
 
 The coder never sees a network. It asks for the masses of all symbols of known pictures in one pass (encoding), or of
 the next symbol only (decoding); both must give the same integers, on every machine. The order of the symbols is the

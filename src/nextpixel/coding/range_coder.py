@@ -1,8 +1,8 @@
 """The range coder in plain Python integers: the definition of the code, the oracle of tests, and the fallback.
 
 The state is 64 bits, words are 32 bits, probabilities have 24 bits; docs/format.md has the same in pseudo-code. The
-words are those of constriction's range coder (Bamler 2022, arXiv 2201.01741), which follows Martin's range coding (1979)
-with Pasco's carry.
+words are those of constriction's range coder (Bamler 2022, arXiv 2201.01741), after Martin's range encoding
+(1979).
 """
 
 from __future__ import annotations

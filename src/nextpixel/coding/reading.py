@@ -17,6 +17,7 @@ from nextpixel.coding.layout import (
     ENTRY,
     FIXED,
     MAGIC,
+    MOST_IN_PIECE,
     MOST_PIECES,
     MOST_SYMBOLS,
     RUN,
@@ -140,7 +141,7 @@ def _unpacked(packed: bytes) -> Header:
         raise UserError(
             f"The archive has format version {version}, and this nextpixel reads {VERSION}: install a newer nextpixel."
         )
-    if flags or bool(tile_height) != bool(tile_width) or not 1 <= top or not channels or classes > MOST_CLASSES:
+    if flags or bool(tile_height) != bool(tile_width) or not top >= 1 or not channels or classes > MOST_CLASSES:
         raise UserError("The archive's header contradicts itself: it was not written by nextpixel.")
     sizes = [Run(*RUN.unpack_from(packed, FIXED.size + RUN.size * index)) for index in range(runs)]
     if any(0 in run for run in sizes):
@@ -159,7 +160,7 @@ def _check(header: Header, length: int, max_pixels: int) -> None:
     if header.body > length or not header.chunks:
         raise UserError("The archive is cut off before its first chunk: nothing of it can be read.")
     if header.pictures > header.chunks * MOST_SYMBOLS:
-        raise UserError("The archive's header names more pictures than its chunks can hold: nextpixel did not write it.")
+        raise UserError("The archive's header names more pictures than its chunks can hold: it is damaged.")
 
 
 def _places(data: bytes, header: Header, table: list[Entry]) -> list[int | None]:
@@ -185,7 +186,7 @@ def _starts(header: Header, table: list[Entry], good: list[bool]) -> list[int | 
     """The number of each chunk's first piece. A wrong count in a damaged entry hides what follows it, so after it the
     pieces are counted from the end; between two damaged entries nothing is known."""
     total = sum(group.pieces for group in header.groups())
-    forward = [0, *accumulate(entry.count for entry in table)]
+    forward = [0, *accumulate(entry.pieces for entry in table)]
     if forward[-1] == total:
         return list(forward[:-1])
     if all(good):
@@ -201,11 +202,12 @@ def _chunk(
     data: bytes, header: Header, entry: Entry, place: int, start: int, groups: list[Group], ends: list[int], number: int
 ) -> Chunk | None:
     """None if the entry, though its checksum is right, asks for what cannot be."""
-    if number == len(groups) or start < 0 or not 0 < entry.count <= MOST_PIECES or start + entry.count > ends[number]:
+    if number == len(groups) or start < 0 or not 0 < entry.pieces <= MOST_PIECES or start + entry.pieces > ends[number]:
         return None
     group = groups[number]
-    plain = -(-entry.count * header.raw_bits(group.height, group.width) // 8)
-    large = entry.count > 1 and entry.count * header.channels * group.height * group.width > MOST_SYMBOLS
+    plain = -(-entry.pieces * header.raw_bits(group.height, group.width) // 8)
+    symbols = header.channels * group.height * group.width
+    large = symbols > MOST_IN_PIECE or (entry.pieces > 1 and entry.pieces * symbols > MOST_SYMBOLS)
     wrong = entry.length != plain if entry.stored else entry.length >= plain or entry.length % 4
     if large or wrong:
         return None

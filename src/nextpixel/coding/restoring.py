@@ -20,12 +20,16 @@ from nextpixel.images.levels import storage_dtype
 
 @dataclass(frozen=True)
 class Restored:
-    """Pictures [n, C, H, W] and labels [n] by run of one size. missing [n]: pictures that are not there in whole, because
-    of damage or because their chunks were not asked for; there the values are 0. faults: what the damage is."""
+    """Pictures [n, C, H, W] and labels [n] by run of one size.
+
+    whole [n]: pictures of which every piece is there; partial [n]: of which only some tiles are. What is not there,
+    because of damage or because its chunk was not asked for, has the value 0. faults: what the damage is.
+    """
 
     pictures: list[Tensor]
     labels: list[Tensor] | None
-    missing: list[Tensor]
+    whole: list[Tensor]
+    partial: list[Tensor]
     faults: list[str]
 
 
@@ -59,10 +63,8 @@ def restore(
         raise UserError(f"The archive has the chunks 0..{count - 1}.")
     dtype = storage_dtype(header.levels)
     pictures = [blank(run, header.channels, dtype) for run in header.runs]
-    labels = [torch.zeros(run.count, dtype=torch.long) for run in header.runs]
-    missing = [_Counter(run.count) for run in header.runs]
-    for group in header.groups():
-        missing[group.run].expect(group.down * group.across)
+    labels = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs]
+    there = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs]  # pieces of each picture
     faults, done = list(parsed.faults), 0
     wanted = [(i, c) for i, c in enumerate(parsed.chunks) if c is not None and (chunks is None or i in chunks)]
     for together in _together(wanted, batch_size):
@@ -83,26 +85,18 @@ def restore(
                 continue
             run = chunk.group.run
             chunk.group.put(pictures[run], chunk.first, decoded.pieces)
-            of = torch.arange(chunk.first, chunk.first + chunk.entry.count) // (chunk.group.down * chunk.group.across)
-            missing[run].found(of)
+            numbers = torch.arange(chunk.first, chunk.first + chunk.entry.pieces) // chunk.group.per_picture
+            there[run] += torch.bincount(numbers, minlength=len(there[run]))
             if decoded.labels is not None:
-                labels[run][of] = decoded.labels
+                labels[run][numbers] = decoded.labels
+    needed = [sum(group.per_picture for group in header.groups() if group.run == run) for run in range(len(there))]
     return Restored(
-        pictures, labels if header.classes else None, [counter.left > 0 for counter in missing], faults
+        pictures,
+        labels if header.classes else None,
+        [pieces == all_of_them for pieces, all_of_them in zip(there, needed, strict=True)],
+        [(pieces > 0) & (pieces < all_of_them) for pieces, all_of_them in zip(there, needed, strict=True)],
+        faults,
     )
-
-
-class _Counter:
-    """How many pieces of each picture of a run are still missing."""
-
-    def __init__(self, pictures: int):
-        self.left = torch.zeros(pictures, dtype=torch.long)
-
-    def expect(self, pieces: int) -> None:
-        self.left += pieces
-
-    def found(self, pictures: Tensor) -> None:
-        self.left -= torch.bincount(pictures, minlength=len(self.left))
 
 
 def _together(chunks: list[tuple[int, Chunk]], batch_size: int) -> list[list[tuple[int, Chunk]]]:
@@ -115,12 +109,12 @@ def _together(chunks: list[tuple[int, Chunk]], batch_size: int) -> list[list[tup
             batches.append([])
             pieces = 0
         batches[-1].append((index, chunk))
-        last, pieces = kind, pieces + chunk.entry.count
+        last, pieces = kind, pieces + chunk.entry.pieces
     return batches
 
 
 def _symbols(header: Header, together: list[tuple[int, Chunk]]) -> int:
-    return sum(c.entry.count * header.channels * c.group.height * c.group.width for _, c in together)
+    return sum(c.entry.pieces * header.channels * c.group.height * c.group.width for _, c in together)
 
 
 def _decoded(
@@ -133,7 +127,7 @@ def _decoded(
 ) -> list[Decoded | None]:
     first, group = chunks[0], chunks[0].group
     if first.entry.stored:
-        shape = (first.entry.count, header.channels, group.height, group.width)
+        shape = (first.entry.pieces, header.channels, group.height, group.width)
         return [unstore(first.coded, shape, header.levels, header.classes)]
-    jobs = [Job(chunk.coded, chunk.entry.count) for chunk in chunks]
+    jobs = [Job(chunk.coded, chunk.entry.pieces) for chunk in chunks]
     return decode(model, jobs, (group.height, group.width), batch_size, kind, progress)

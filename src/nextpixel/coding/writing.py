@@ -12,9 +12,10 @@ from torch import Tensor
 from nextpixel.coding.chunks import encode, piece_intervals, store
 from nextpixel.coding.coders import Kind
 from nextpixel.coding.frequencies import bits
-from nextpixel.coding.layout import CHUNK_BYTES, MOST_SYMBOLS, Entry, Header, digest_of
+from nextpixel.coding.layout import CHUNK_BYTES, MOST_IN_PIECE, MOST_SYMBOLS, Entry, Header, digest_of
 from nextpixel.coding.pieces import Group, Run
 from nextpixel.coding.protocol import Codable
+from nextpixel.errors import UserError
 
 FINE = 1 << 16  # costs are counted in this part of a bit
 
@@ -60,10 +61,14 @@ def write(
     )
     entries, coded, first, done = [], [], 0, 0
     for group in header.groups():
+        if header.channels * group.height * group.width > MOST_IN_PIECE:
+            raise UserError(
+                f"Pictures of {group.height}x{group.width} must be cut into tiles: pass tile=64 (--tile 64)."
+            )
         pieces = group.cut(pictures[group.run])
         given = None
         if labels is not None:
-            given = labels[group.run].repeat_interleave(group.down * group.across)
+            given = labels[group.run].repeat_interleave(group.per_picture)
         for chunk in _chunks(model, header, group, pieces, given, batch_size, chunk_bytes):
             packed = encode(chunk.left, chunk.size, header.levels, chunk.labels, header.classes, kind)
             plain = -(-len(chunk.pieces) * header.raw_bits(group.height, group.width) // 8)

@@ -75,8 +75,7 @@ def outcome(data, model, images, damaged):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             found = npx.decompress(data, model, damaged=damaged, max_pixels=1 << 16).images
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError:
         return "refused"
     if found.shape == images.shape and torch.equal(found, images):
         return "right"

@@ -44,7 +44,7 @@ def test_one_damaged_byte_loses_one_chunk(change):
     for at in places:
         data = bytearray(ARCHIVE)
         data[at] ^= change
-        with pytest.raises(UserError, match="damaged|format version|no nextpixel archive"):
+        with pytest.raises(UserError, match=r"damaged|format version|no nextpixel archive"):
             npx.verify(bytes(data))
         left = parse(bytes(data))
         assert left.faults

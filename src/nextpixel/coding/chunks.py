@@ -1,8 +1,8 @@
 """A chunk's bytes from its symbols, and back. A chunk is a group of pieces that are stepped together.
 
-Symbols are coded position-major: the labels of all pieces, then the first symbol of every piece, then the second of every piece.
-So one call of the coder serves all pieces at a position, and a decoder may evaluate the model for as many pieces
-at a time as it likes.
+Symbols are coded position-major: the labels of all pieces, the first symbol of every piece, the second of every piece,
+and so on. So one call of the coder serves all pieces at a position, and a decoder may evaluate the model for as many
+pieces at a time as it likes.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ class DecompressOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Unpacked:
-    """What `unpack` found. whole [N]: pictures that are there; partial [N]: those of which only some tiles are, with 0 in
-    place of the others; faults: a few words on each damage."""
+    """What `unpack` found. whole [N]: pictures that are there; partial [N]: those of which only some tiles
+    are, with 0 in place of the others; faults: a few words on each damage."""
 
     pictures: Pictures
     whole: Tensor
@@ -70,7 +70,7 @@ def decompress(
     model: may be left out if it is in the archive. chunks: only the pictures that lie in these, such as [3].
     options or overrides: fields of DecompressOptions. With damaged="report" a damaged archive gives the pictures that
     are whole, and a warning says what is lost; every picture that is handed out has passed its checksum. UserError for
-    anything that is wrong with the archive, for another model, and for archives of several sizes (`unpack` reads those).
+    anything that is wrong with the archive, for another model, and for pictures of several sizes (`unpack` has those).
     """
     unpacked = unpack(archive, model, options, chunks=chunks, progress=progress, **overrides)
     if len(unpacked.pictures.images) > 1:

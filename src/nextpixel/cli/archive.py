@@ -66,7 +66,7 @@ def compress(
     pictures = _pictures(data, frozen.shape[0], frozen.levels, split, images)
     archive = compressing.compress(opened, pictures, options, progress=True)
     _write(out, archive)
-    facts = decompressing.archive_info(archive, max_pixels=len(archive) + _values(pictures))
+    facts = decompressing.archive_info(archive, max_pixels=_values(pictures))
     plain = -(-_values(pictures) * (frozen.levels - 1).bit_length() // 8)
     table(
         f"{out}: {facts['pictures']:,} pictures",

@@ -55,7 +55,7 @@ def restore(
     progress: Callable[[float], None] = lambda symbols: None,
 ) -> Restored:
     """All pictures of an archive, or those in the numbered chunks. Every chunk's pixels are compared with the digest in
-    the table; what differs counts as damaged. progress: told how many symbols have been decoded."""
+    the table; what differs counts as damaged. progress: told again and again how many symbols have been decoded."""
     header = parsed.header
     check_model(header, model)
     count = len(parsed.chunks)

@@ -43,7 +43,7 @@ def write(
     progress: Callable[[int], None] = lambda symbols: None,
 ) -> bytes:
     """The archive of pictures, runs of one size [n, C, H, W] each, with labels [n] for each run if the model has
-    classes. files, embedded: sections, ready made. progress: told how many symbols have been coded.
+    classes. files, embedded: sections, ready made. progress: told of every batch how many symbols it had.
 
     The model sees at most `batch_size` pieces at a time; neither that nor `kind` changes the archive.
     """
@@ -59,7 +59,7 @@ def write(
         files=len(files),
         model=len(embedded),
     )
-    entries, coded, first, done = [], [], 0, 0
+    entries, coded, first = [], [], 0
     for group in header.groups():
         if header.channels * group.height * group.width > MOST_IN_PIECE:
             raise UserError(
@@ -69,7 +69,7 @@ def write(
         given = None
         if labels is not None:
             given = labels[group.run].repeat_interleave(group.per_picture)
-        for chunk in _chunks(model, header, group, pieces, given, batch_size, chunk_bytes):
+        for chunk in _chunks(model, header, group, pieces, given, batch_size, chunk_bytes, progress):
             packed = encode(chunk.left, chunk.size, header.levels, chunk.labels, header.classes, kind)
             plain = -(-len(chunk.pieces) * header.raw_bits(group.height, group.width) // 8)
             if stored := len(packed) >= plain:
@@ -78,8 +78,6 @@ def write(
             entries.append(Entry.of(packed, len(chunk.pieces), stored, digest))
             coded.append(packed)
             first += len(chunk.pieces)
-            done += chunk.pieces.numel()
-            progress(done)
     header = replace(header, chunks=len(entries))
     return b"".join([header.pack(), *[entry.pack() for entry in entries], files, embedded, *coded])
 
@@ -92,6 +90,7 @@ def _chunks(
     labels: Tensor | None,
     batch_size: int,
     chunk_bytes: int,
+    progress: Callable[[int], None],
 ) -> Iterator[_Coded]:
     """A group's pieces in chunks of at least `chunk_bytes` (the last one may be smaller)."""
     plain = header.raw_bits(group.height, group.width) * FINE
@@ -102,6 +101,7 @@ def _chunks(
         images = pieces[at : at + batch_size]
         given = None if labels is None else labels[at : at + batch_size]
         left, size = piece_intervals(model, images, given)
+        progress(images.numel())
         # Whole numbers, so that their sum does not depend on how the pieces were batched.
         costs = (bits(size) * FINE).long().sum(1).clamp(max=plain).tolist()
         begin = 0

@@ -88,13 +88,14 @@ def compress(
             chunk_bytes=options.chunk_bytes,
             files=b"" if pictures.files is None else pack_files(pictures.files),
             embedded=_saved(model) if options.embed_model else b"",
-            progress=steps.to,
+            progress=lambda symbols: steps.to(steps.done + symbols),
         )
     if options.verify:
         _verified(frozen, archive, pictures, symbols, progress)
     return archive
 
 
+@torch.no_grad()
 def bits_map(
     model: Any, data: Split | Tensor, *, labels: Tensor | None = None, tile: int = 0, batch_size: int = 32
 ) -> Tensor:

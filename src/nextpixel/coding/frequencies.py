@@ -29,9 +29,11 @@ def frequencies(masses: Tensor) -> Tensor:
     Raises ValueError for masses that no model may give: negative, all zero, a sum above 2³¹, or K outside 2..65536.
     """
     cumulative = _cumulative(masses)
-    values = masses.shape[-1]
-    scaled = cumulative * (TOTAL - values) // cumulative[..., -1:]
-    return torch.diff(scaled, dim=-1, prepend=torch.zeros_like(scaled[..., :1]))
+    total = cumulative[..., -1:].clone()
+    scaled = cumulative.mul_(TOTAL - masses.shape[-1]).floor_divide_(total)
+    differences = scaled.clone()
+    differences[..., 1:] -= scaled[..., :-1]
+    return differences
 
 
 def intervals(masses: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +61,8 @@ def _cumulative(masses: Tensor) -> Tensor:
         raise ValueError(f"masses must be int64 [..., K] with K = 2..{MOST_VALUES}, not {masses.dtype}, K = {values}")
     cumulative = masses.cumsum(-1)
     if masses.numel():
-        lowest, sums = int(masses.min()), cumulative[..., -1]
+        (low, high), (least, most) = masses.aminmax(), cumulative[..., -1].aminmax()
         # A single mass above the limit could wrap the sum around, so it is looked at as well.
-        if lowest < 0 or int(masses.max()) > MOST_MASS or int(sums.min()) < 1 or int(sums.max()) > MOST_MASS:
+        if int(low) < 0 or int(high) > MOST_MASS or int(least) < 1 or int(most) > MOST_MASS:
             raise ValueError("masses must not be negative and must sum to 1..2^31")
     return cumulative

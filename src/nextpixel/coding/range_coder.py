@@ -16,6 +16,7 @@ from nextpixel.coding.frequencies import PRECISION, TOTAL
 
 WORD = 32
 FULL = (1 << 64) - 1
+FEW = 32  # values; a longer row is searched where it lies, which costs more a look and no copy
 WORD_MASK = (1 << WORD) - 1
 
 Words = NDArray[np.uint32]
@@ -78,15 +79,16 @@ class PythonDecoder:
         """
         ends = np.cumsum(frequencies + 1, axis=1)
         found = np.empty(len(ends), np.int64)
-        for index, row in enumerate(ends.tolist()):
+        rows = ends.tolist() if ends.shape[1] <= FEW else ends
+        for index, row in enumerate(rows):
             scale = self._range >> PRECISION
             quantile = self._offset // scale
             if quantile >= TOTAL:
                 raise InvalidWordsError("the words are damaged")
             symbol = bisect_right(row, quantile)
-            left = row[symbol - 1] if symbol else 0
+            left = int(row[symbol - 1]) if symbol else 0
             self._offset -= scale * left
-            self._range = scale * (row[symbol] - left)
+            self._range = scale * (int(row[symbol]) - left)
             if self._range <= WORD_MASK:
                 word = self._words[self._at] if self._at < len(self._words) else 0
                 self._offset, self._range, self._at = self._offset << WORD | word, self._range << WORD, self._at + 1

@@ -42,7 +42,7 @@ def drawn(values: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def measured(masses: torch.Tensor, symbols: torch.Tensor, kind: Kind) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
     values, count = masses.shape[1], len(symbols)
-    block = ROWS * max(1, 2**20 // (ROWS * values))
+    block = ROWS * max(1, 2**17 // (ROWS * values))  # as much as stays in the cache
     tiled = masses.repeat(block // ROWS, 1)
     coder, cost, preparing, coding = encoder(kind), 0.0, 0.0, 0.0
     for at in range(0, count, block):

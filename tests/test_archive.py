@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from integer_model import IntegerModel, pictures_of
 
 import nextpixel as npx
-from nextpixel.coding import File, pack_files, parse, restore, unpack_files, write
+from nextpixel.coding import File, pack_files, pack_model, parse, restore, unpack_files, unpack_model, write
 from nextpixel.coding.chunks import store, unstore
 from nextpixel.coding.layout import Header
 from nextpixel.coding.pieces import Run, blank, groups
@@ -281,3 +281,32 @@ def test_info_says_what_is_there():
     assert facts["damage"] == []
     assert npx.verify(archive, MODELS["classes"])
     assert not npx.verify(archive)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [("MOST_IN_PIECE", "must be cut into tiles"), ("MOST_RUNS", "pictures of up to 1 sizes")]
+)
+def test_what_is_too_large_for_the_format_is_refused(monkeypatch, limit, words, assert_sentence):
+    monkeypatch.setattr(f"nextpixel.coding.writing.{limit}", 1)
+    runs = [torch.zeros(1, 1, side, side, dtype=torch.uint8) for side in (2, 3)]
+    with pytest.raises(UserError, match=words) as error:
+        write(MODELS["binary"], runs, None)
+    assert_sentence(error)
+
+
+def test_names_that_are_too_long_together(monkeypatch, assert_sentence):
+    monkeypatch.setattr("nextpixel.coding.sections.LONGEST_LIST", 100)
+    with pytest.raises(UserError, match="too long to be kept") as error:
+        pack_files([File("x" * 90, "L")])
+    assert_sentence(error)
+
+
+@pytest.mark.parametrize("section", [b"", b"\x05\0\0\0abcd"])
+def test_a_model_section_that_is_none(section, assert_sentence):
+    with pytest.raises(UserError, match="model inside the archive is damaged") as error:
+        unpack_model(section)
+    assert_sentence(error)
+
+
+def test_a_model_section():
+    assert unpack_model(pack_model(b"{}", b"weights")[4:]) == (b"{}", b"weights")

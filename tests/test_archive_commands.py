@@ -214,6 +214,42 @@ def test_mistakes_end_with_one_sentence(using, nextpixel, tmp_path, line, says):
     assert says in ended.error()
 
 
+def test_other_levels_and_sizes_need_arrays_or_folders(using, nextpixel, tmp_path):
+    grey = noise((6, 5))
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    using(BINARY)
+    assert "is not black and white" in nextpixel("compress", "m", "grey.png").error()
+    using(IntegerModel((1, 6, 5), 17))
+    assert "picture files have 2 or 256" in nextpixel("compress", "m", "grey.png").error()
+    model = IntegerModel((1, 6, 5), 300)
+    using(model)
+    np.savez(tmp_path / "parts.npz", train=pictures_of(model, 3)[0].numpy(), test=pictures_of(model, 2)[0].numpy())
+    assert "has no valid images" in nextpixel("compress", "m", "parts.npz", "--split", "valid").error()
+    assert nextpixel("compress", "m", "parts.npz").status == 0
+    assert "cannot hold 300 levels" in nextpixel("decompress", "archive.npx", "m").error()
+    assert nextpixel("decompress", "archive.npx", "m", "--out", "two.npy").status == 0
+    assert np.load(tmp_path / "two.npy").shape == (2, 1, 6, 5)
+    using(GREY)
+    Image.fromarray(grey.T.copy()).save(tmp_path / "turned.png")
+    assert nextpixel("compress", "m", "grey.png", "turned.png").status == 0
+    assert "pictures of 2 sizes" in nextpixel("decompress", "archive.npx", "m", "--out", "a.npz").error()
+
+
+def test_a_photograph_with_a_lost_tile_is_written_as_damaged(using, nextpixel, tmp_path):
+    using(BINARY)
+    image = pictures_of(BINARY, 1, size=(40, 40))[0][0, 0].numpy() * 255
+    Image.fromarray(image).save(tmp_path / "large.png")
+    assert nextpixel("compress", "m", "large.png", "--tile", "8", "--chunk-bytes", "20").status == 0
+    data = bytearray((tmp_path / "archive.npx").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "archive.npx").write_bytes(data)
+    assert nextpixel("decompress", "archive.npx", "m", "--damaged", "report").status == 2
+    found = np.asarray(Image.open(tmp_path / "pictures/large.png.damaged.png"))
+    assert found.shape == image.shape
+    assert np.array_equal(found[:8], image[:8])
+    assert not np.array_equal(found, image)
+
+
 def test_a_float_model_is_told_to_freeze(nextpixel, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny(shape=(1, 8, 8), levels=17).save_pretrained(tmp_path / "float")

@@ -1,6 +1,7 @@
 """Frequencies from masses against arithmetic in fractions; the two range coders against each other, word for word."""
 
 from fractions import Fraction
+from importlib.util import find_spec
 from itertools import accumulate
 
 import numpy as np
@@ -16,7 +17,8 @@ from nextpixel.coding.range_coder import InvalidWordsError, PythonDecoder, Pytho
 from nextpixel.errors import UserError
 
 SIZES = [2, 3, 5, 16, 256]
-pytest.importorskip("constriction")
+native = pytest.mark.skipif(find_spec("constriction") is None, reason="there is no wheel of constriction here")
+KINDS = ["python", pytest.param("constriction", marks=native)]
 
 
 @st.composite
@@ -101,6 +103,7 @@ def test_masses_that_no_model_may_give_are_refused(masses):
         frequencies(masses)
 
 
+@native
 @settings(deadline=None, max_examples=150)
 @given(coded_symbols())
 def test_both_coders_write_the_same_words_and_read_them(case):
@@ -121,6 +124,7 @@ def test_both_coders_write_the_same_words_and_read_them(case):
         assert np.array_equal(np.concatenate(read), wanted)
 
 
+@native
 @pytest.mark.parametrize("values", [*SIZES, 1000])
 def test_three_parts_give_the_words_of_the_whole_distribution(values):
     """constriction told each symbol's interval, against constriction told all its frequencies."""
@@ -138,6 +142,7 @@ def test_three_parts_give_the_words_of_the_whole_distribution(values):
     assert np.array_equal(whole.get_compressed(), parts.words())
 
 
+@native
 def test_a_carry_goes_through_words_that_are_full():
     """Symbols at the very top of the interval fill words with ones; the last one may carry through all of them."""
     values = 3
@@ -166,11 +171,12 @@ def test_the_words_cost_what_the_frequencies_say():
     assert wanted - 1 < spent < wanted + 64
 
 
+@native
 def test_no_symbols_are_no_words():
     assert len(encoder("python").words()) == len(encoder("constriction").words()) == 0
 
 
-@pytest.mark.parametrize("kind", ["python", "constriction"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_hundred_thousand_symbols(kind):
     rng = np.random.default_rng(0)
     masses = torch.from_numpy(rng.integers(0, 50, (100_000, 4)) ** 4 + 1)
@@ -181,7 +187,7 @@ def test_a_hundred_thousand_symbols(kind):
     assert np.array_equal(decoder(coder.words(), kind).decode(frequencies(masses).numpy()), symbols.numpy())
 
 
-@pytest.mark.parametrize("kind", ["python", "constriction"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_words_that_no_encoder_writes_are_noticed(kind):
     """The very last of 2^64 points lies above 2^24 equal shares of the rounded scale."""
     words = np.full(4, 2**32 - 1, np.uint32)
@@ -196,6 +202,7 @@ def test_words_beyond_the_end_are_zero():
     assert np.array_equal(PythonDecoder(np.array([7], np.uint32)).decode(row.repeat(40, 0)), padded)
 
 
+@native
 def test_which_coder_is_used(monkeypatch, assert_sentence):
     monkeypatch.delenv(coders.VARIABLE, raising=False)
     assert coder_kind() == "constriction"

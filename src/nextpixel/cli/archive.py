@@ -6,7 +6,7 @@ import dataclasses
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -15,7 +15,7 @@ from nextpixel import figures
 from nextpixel.cli.arguments import Device, Json, open_model, split_of
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
-from nextpixel.coding import File
+from nextpixel.coding import Codable, File
 from nextpixel.errors import UserError
 from nextpixel.images import names
 from nextpixel.tasks import compress as compressing
@@ -61,10 +61,9 @@ def compress(
     images: DataOptions,
 ) -> None:
     """Compress pictures without loss into one archive, and prove it by decoding (unless --no-verify)."""
-    opened = open_model(model, device)
-    frozen = compressing.codable(opened)
+    frozen = compressing.codable(open_model(model, device))
     pictures = _pictures(data, frozen.shape[0], frozen.levels, split, images)
-    archive = compressing.compress(opened, pictures, options, progress=True)
+    archive = compressing.compress(frozen, pictures, options, progress=True)
     _write(out, archive)
     facts = decompressing.archive_info(archive, max_pixels=_values(pictures))
     plain = -(-_values(pictures) * (frozen.levels - 1).bit_length() // 8)
@@ -80,7 +79,7 @@ def compress(
         ],
     )
     if bits_map is not None:
-        _draw(opened, pictures, options, bits_map)
+        _draw(frozen, pictures, options, bits_map)
     write_json(json_file, {**facts, "verified": options.verify})
 
 
@@ -161,7 +160,7 @@ def _write(out: Path, archive: bytes) -> None:
         raise UserError(f"{out} cannot be written ({error.strerror or error}).") from error
 
 
-def _draw(model: Any, pictures: Pictures, options: compressing.CompressOptions, path: Path) -> None:
+def _draw(model: Codable, pictures: Pictures, options: compressing.CompressOptions, path: Path) -> None:
     """The bits of up to eight pictures of the first run, evenly spaced."""
     images = pictures.images[0]
     chosen = torch.arange(min(8, len(images))) * len(images) // min(8, len(images))

@@ -29,6 +29,7 @@ ENTRY = struct.Struct("<II12sI")
 CRC = struct.Struct("<I")
 STORED = 1 << 31  # in an entry's number of pieces: the chunk's symbols are packed, not coded
 MOST_PIECES = (1 << 24) - 1  # in a chunk
+MOST_RUNS = 1 << 16
 MOST_SYMBOLS = 1 << 22  # in a chunk of more than one piece
 MOST_IN_PIECE = 1 << 25  # symbols; a larger picture is cut into tiles
 CHUNK_BYTES = 1 << 14  # a chunk ends once it has as many, or with its group

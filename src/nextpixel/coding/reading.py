@@ -19,6 +19,7 @@ from nextpixel.coding.layout import (
     MAGIC,
     MOST_IN_PIECE,
     MOST_PIECES,
+    MOST_RUNS,
     MOST_SYMBOLS,
     RUN,
     VERSION,
@@ -29,7 +30,6 @@ from nextpixel.coding.pieces import Group, Run
 from nextpixel.errors import UserError
 
 MAX_PIXELS = 1 << 28
-MOST_RUNS = 1 << 20
 MOST_CLASSES = 1 << 16
 LONGEST_REPAIR = 1024  # bytes of a header in which a wrong byte is searched for
 RUNS_AT = FIXED.size - 4  # where the number of runs stands

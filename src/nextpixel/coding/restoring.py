@@ -65,6 +65,9 @@ def restore(
     pictures = [blank(run, header.channels, dtype) for run in header.runs]
     labels = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs]
     there = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs]  # pieces of each picture
+    needed = [0] * len(there)
+    for group in header.groups():
+        needed[group.run] += group.per_picture
     faults, done = list(parsed.faults), 0
     wanted = [(i, c) for i, c in enumerate(parsed.chunks) if c is not None and (chunks is None or i in chunks)]
     for together in _together(wanted, batch_size):
@@ -89,7 +92,6 @@ def restore(
             there[run] += torch.bincount(numbers, minlength=len(there[run]))
             if decoded.labels is not None:
                 labels[run][numbers] = decoded.labels
-    needed = [sum(group.per_picture for group in header.groups() if group.run == run) for run in range(len(there))]
     return Restored(
         pictures,
         labels if header.classes else None,

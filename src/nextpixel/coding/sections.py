@@ -17,6 +17,7 @@ from nextpixel.coding.layout import CRC
 from nextpixel.errors import UserError
 
 LONGEST_NAME = 1024  # bytes of UTF-8
+LONGEST_LIST = 1 << 26  # bytes of all names together
 MODES = ("L", "RGB", "1")
 LENGTHS = struct.Struct("<I")
 
@@ -38,12 +39,14 @@ def pack_files(files: Sequence[File]) -> bytes:
         ensure_ascii=False,
         separators=(",", ":"),
     )
+    if len(content.encode()) > LONGEST_LIST:
+        raise UserError("The names of the files are too long to be kept: make several archives.")
     return _with_crc(zlib.compress(content.encode(), 9))
 
 
 def unpack_files(section: bytes, pictures: int) -> list[File]:
     """What `pack_files` packed, without its checksum; UserError if it is not one safe name and mode a picture."""
-    limit = (LONGEST_NAME * 6 + 16) * pictures + 64
+    limit = min((LONGEST_NAME + 16) * pictures + 64, LONGEST_LIST)
     unpacker = zlib.decompressobj()
     try:
         content = json.loads(unpacker.decompress(section, limit))

@@ -12,7 +12,7 @@ from torch import Tensor
 from nextpixel.coding.chunks import encode, piece_intervals, store
 from nextpixel.coding.coders import Kind
 from nextpixel.coding.frequencies import bits
-from nextpixel.coding.layout import CHUNK_BYTES, MOST_IN_PIECE, MOST_SYMBOLS, Entry, Header, digest_of
+from nextpixel.coding.layout import CHUNK_BYTES, MOST_IN_PIECE, MOST_RUNS, MOST_SYMBOLS, Entry, Header, digest_of
 from nextpixel.coding.pieces import Group, Run
 from nextpixel.coding.protocol import Codable
 from nextpixel.errors import UserError
@@ -47,6 +47,8 @@ def write(
 
     The model sees at most `batch_size` pieces at a time; neither that nor `kind` changes the archive.
     """
+    if len(pictures) > MOST_RUNS:
+        raise UserError(f"An archive takes pictures of up to {MOST_RUNS} sizes: make several archives.")
     header = Header(
         arithmetic=model.arithmetic,
         identity=model.identity,

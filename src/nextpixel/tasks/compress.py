@@ -87,7 +87,7 @@ def compress(
             batch_size=options.batch_size,
             chunk_bytes=options.chunk_bytes,
             files=b"" if pictures.files is None else pack_files(pictures.files),
-            embedded=_saved(model) if options.embed_model else b"",
+            embedded=_saved(frozen) if options.embed_model else b"",
             progress=lambda symbols: steps.to(steps.done + symbols),
         )
     if options.verify:

@@ -13,7 +13,8 @@ The rule, module by module (ours only; `errors`, `version` and `cache` may be im
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
     stepping                  -> causal, replay; image_model for its types only
-    tasks                     -> tasks, orders, image_model, multiscale, stepping, saving, images
+    coding                    -> images.levels                          (never a network: it speaks to a protocol)
+    tasks                     -> tasks, orders, image_model, multiscale, stepping, saving, coding, images
                                  (never networks or heads)
     checking, checks, figures -> the same, and causal
     cli                       -> anything but __main__
@@ -40,7 +41,7 @@ SOURCE = Path(nextpixel.__file__).parent
 FREE = {"errors", "version", "cache"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "saving", "images"}
+TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "saving", "coding", "images"}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
@@ -61,6 +62,7 @@ ALLOWED = {
     "multiscale": MODEL,
     "multiscale_stepping": set(),
     "stepping": {"causal", "replay"},
+    "coding": {"coding", "images.levels"},
     "tasks": TASKS,
     "checking": LOOKING,
     "checks": LOOKING,

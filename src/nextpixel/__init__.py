@@ -11,6 +11,8 @@ from nextpixel.saving import load
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.baselines import baselines
 from nextpixel.tasks.complete import Completions, complete
+from nextpixel.tasks.compress import CompressOptions, bits_map, compress
+from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
 from nextpixel.tasks.evaluate import Evaluation, evaluate
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import TrainOptions, train
@@ -18,7 +20,9 @@ from nextpixel.version import __version__
 
 __all__ = [
     "Completions",
+    "CompressOptions",
     "Dataset",
+    "DecompressOptions",
     "Evaluation",
     "ImageModel",
     "MultiScaleModel",
@@ -27,16 +31,21 @@ __all__ = [
     "TrainOptions",
     "UserError",
     "__version__",
+    "archive_info",
     "baselines",
+    "bits_map",
     "build",
     "build_multiscale",
     "check",
     "complete",
+    "compress",
     "dataset",
+    "decompress",
     "evaluate",
     "families",
     "heads",
     "load",
     "sample",
     "train",
+    "verify",
 ]

@@ -13,7 +13,8 @@ from nextpixel.images.levels import storage_dtype
 from nextpixel.model import Model
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.progress import Steps
-from nextpixel.tasks.sample import SampleOptions, choose, chosen, uniform_noise, with_overrides
+from nextpixel.tasks.drawing import SampleOptions, choose, chosen, uniform_noise
+from nextpixel.tasks.sample import with_overrides
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,8 +35,8 @@ def sample(
     as in `model.log_prob`; "each" goes through the classes in turn, None draws the class from the class frequencies.
     size: (H, W) if other than the model's. Same model, seed and options: same pictures, on the same machine. Of a model
     of several orders each picture is drawn in an order of its own, one as likely as the other, so that the pictures are
-    draws from the mixture that `log_prob` scores; the option `order` names one for all. tell: is given a sentence on the
-    method by which the pictures are drawn and why, before it begins, and one on what it took, at the end.
+    draws from the mixture that `log_prob` scores; the option `order` names one for all. tell: is called with a sentence
+    on the method by which the pictures are drawn and why, before it begins, and one on the passes it took, if any.
     """
     options = with_overrides(options or SampleOptions(), overrides)
     if n < 0:
@@ -47,14 +47,14 @@ def sample(
     conditions = model.condition_parts(_classes(model, n, condition, options.seed), n)
     pictures = torch.zeros(n, model.shape[0], height, width, dtype=storage_dtype(model.levels))
     batches = _in_batches(model.in_order(options.order) if options.order else model, n, options)
-    largest = max((len(numbers) for _, numbers in batches), default=0)
-    method, reason = pick(model, largest, (height, width), options.method)
-    if tell is not None:
-        tell(f"Method: {method} ({METHODS[method].summary}), {reason}.")
     passes: list[Tensor] = []
     was_training = model.training
     model.eval()
     try:
+        together = max((len(numbers) for _, numbers in batches), default=0)
+        method, reason = pick(model, together, (height, width), options.method)
+        if tell is not None:
+            tell(f"Method: {method} ({METHODS[method].summary}): {reason}.")
         with Steps(len(batches) * height, "sampling", unit=" rows", show=progress) as steps:
             for one, numbers in batches:
                 noise = uniform_noise(options.seed, numbers, (model.shape[0], height, width))
@@ -65,9 +65,8 @@ def sample(
     finally:
         model.train(was_training)
     if tell is not None and passes:
-        taken = torch.cat(passes)
-        symbols = pictures[0].numel()
-        tell(f"Passes a picture: {taken.double().mean():.1f} on average, {int(taken.max())} at most, of {symbols} symbols.")
+        taken = torch.cat(passes).double()
+        tell(f"Passes: {taken.mean():.1f} a picture, {int(taken.max())} at most, for {pictures[0].numel()} symbols.")
     return pictures
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError
+from nextpixel.stepping import Stepper
+from nextpixel.tasks.progress import Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,17 @@ class SampleOptions:
             raise UserError(f"top_k must not be negative, not {self.top_k}.")
         if self.batch_size < 1:
             raise UserError(f"batch_size must be positive, not {self.batch_size}.")
+
+
+def draw(stepper: Stepper, noise: Tensor, options: SampleOptions, steps: Steps | None = None) -> None:
+    """Go on to the end of the pictures with noise [n, C, H, W] in [0, 1)."""
+    pushed = 0
+    while (position := stepper.position) is not None:
+        row, column, channel = position
+        stepper.push(choose(stepper.log_pmf(), noise[:, channel, row, column], options))
+        pushed += 1
+        if steps is not None and pushed % (stepper.width * stepper.channels) == 0:  # as many as a row, in any order
+            steps.to(steps.done + 1)
 
 
 def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:

@@ -13,7 +13,7 @@ from nextpixel.model import Model
 from nextpixel.multiscale import MultiScaleModel
 from nextpixel.stepping import replays
 from nextpixel.tasks import guess
-from nextpixel.tasks.drawing import SampleOptions, choose
+from nextpixel.tasks.drawing import SampleOptions, draw
 from nextpixel.tasks.progress import Steps
 
 Drawn = tuple[Tensor, Tensor | None]
@@ -40,14 +40,8 @@ def cursor(
     steps: Steps | None = None,
 ) -> Drawn:
     """Symbol by symbol: each step computes what no step before it has."""
-    n, channels, height, width = noise.shape
-    stepper, pushed = model.stepper(n, conditions, (height, width)), 0
-    while (position := stepper.position) is not None:
-        row, column, channel = position
-        stepper.push(choose(stepper.log_pmf(), noise[:, channel, row, column], options))
-        pushed += 1
-        if steps is not None and pushed % (width * channels) == 0:  # as many as a row, in any order
-            steps.to(steps.done + 1)
+    stepper = model.stepper(len(noise), conditions, (noise.shape[2], noise.shape[3]))
+    draw(stepper, noise, options, steps)
     return stepper.images, None
 
 

@@ -23,7 +23,7 @@ import nextpixel as npx
 from benchmarks.measure import interleaved, machine, matrix_rate, save
 from nextpixel.image_model import ImageModel
 from nextpixel.replay.native import kernels
-from nextpixel.tasks.sample import SampleOptions, choose, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, choose, uniform_noise
 
 DEPTH = {"gated_pixelcnn": "layers", "row_lstm": "layers", "diagonal_bilstm": "layers", "pixelcnn": "blocks"}
 

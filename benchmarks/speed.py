@@ -24,7 +24,7 @@ from torch import Tensor
 import nextpixel as npx
 from benchmarks.measure import machine, matrix_rate, save
 from nextpixel.image_model import ImageModel
-from nextpixel.tasks.sample import SampleOptions, choose, draw, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, choose, draw, uniform_noise
 from nextpixel.wavefront import Wavefront
 
 FAMILIES: dict[str, dict[str, Any]] = {

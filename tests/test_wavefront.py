@@ -8,7 +8,7 @@ from nextpixel.causal import Diagonals, Layout, PixelConv, UnwrittenError, Wave,
 from nextpixel.checking.diagonals import whole_is_wavefront
 from nextpixel.networks import families
 from nextpixel.replay import native, waves
-from nextpixel.tasks.sample import SampleOptions, choose, draw, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, choose, draw, uniform_noise
 from nextpixel.wavefront import Wavefront
 
 NETWORKS = [

@@ -13,10 +13,15 @@ from torch import Tensor
 
 from nextpixel.causal import Cursor, Memory, Ring, Whole
 from nextpixel.errors import UserError
-from nextpixel.replay import Replay
+from nextpixel.replay import Replay, applies
 
 if TYPE_CHECKING:
     from nextpixel.image_model import ImageModel
+
+
+def replays(model: ImageModel, size: tuple[int, int]) -> bool:
+    """Whether compiled kernels replay the steps of pictures of that size; the model must be in eval mode."""
+    return applies(model.network, model.like(), size[0] * size[1])
 
 
 class Stepper:

@@ -178,13 +178,16 @@ class Whole:
 
     With a `memory` it also fills in what a Cursor would have remembered after these rows (prefill).
 
+    `height`: rows of the whole picture, where only its first ones are given; by default the memory's. None: all are.
+
     `order` [H*W] is for networks whose weights belong to pixels: position t (row-major) of the grid that they are given
     holds the model's pixel order[t]; None is the raster. By default it is the memory's.
     """
 
-    def __init__(self, memory: Memory | None = None, order: Tensor | None = None):
+    def __init__(self, memory: Memory | None = None, order: Tensor | None = None, height: int | None = None):
         self.memory = memory
         self.order = memory.order if order is None and memory is not None else order
+        self.height = memory.height if height is None and memory is not None else height
 
     def here(self, context: Tensor, layout: Layout) -> Tensor:
         return context
@@ -194,7 +197,8 @@ class Whole:
 
     def half(self) -> Whole:
         """The run of the level of half the size."""
-        return Whole(None if self.memory is None else self.memory.half())
+        height = None if self.height is None else -(-self.height // 2)
+        return Whole(None if self.memory is None else self.memory.half(), height=height)
 
     def hold_rows(self, owner: nn.Module, make: Callable[[Run], list[Tensor]]) -> list[Tensor]:
         """Row work of the lower level."""

@@ -12,9 +12,9 @@ The rule, module by module (ours only; `errors`, `version` and `cache` may be im
     multiscale                -> the same; beside image_model, which does not know it
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
-    stepping                  -> causal, replay; image_model for its types only
+    stepping, wavefront       -> causal, replay; image_model for its types only
     coding                    -> images.levels                          (never a network: it speaks to a protocol)
-    tasks                     -> tasks, orders, image_model, multiscale, stepping, saving, coding, images
+    tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, coding, images
                                  (never networks or heads)
     checking, checks, figures -> the same, and causal
     cli                       -> anything but __main__
@@ -41,7 +41,7 @@ SOURCE = Path(nextpixel.__file__).parent
 FREE = {"errors", "version", "cache"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "saving", "coding", "images"}
+TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "wavefront", "saving", "coding", "images"}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
@@ -62,6 +62,7 @@ ALLOWED = {
     "multiscale": MODEL,
     "multiscale_stepping": set(),
     "stepping": {"causal", "replay"},
+    "wavefront": {"causal", "replay"},
     "coding": {"coding", "images.levels"},
     "tasks": TASKS,
     "checking": LOOKING,
@@ -70,7 +71,12 @@ ALLOWED = {
     "cli": {*LOOKING, "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
-FOR_TYPES = {"stepping": {"image_model"}, "multiscale_stepping": {"multiscale"}, "card": {"saving"}}
+FOR_TYPES = {
+    "stepping": {"image_model"},
+    "wavefront": {"image_model"},
+    "multiscale_stepping": {"multiscale"},
+    "card": {"saving"},
+}
 WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale"}}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))

@@ -91,6 +91,17 @@ def test_declared_wherever_no_layer_needs_finished_rows():
         assert ("wavefront" in family.schedules) == (possible and convolutional), name
 
 
+def test_sample_goes_by_diagonals_where_it_can():
+    model = build("local", {"layers": 1, "features": 4}, shape=(3, 5, 6), levels=3, classes=2, orders=["flip-y"])
+    told = []
+    pictures = npx.sample(model, n=5, batch_size=2, condition="each", temperature=0.7, tell=told.append)
+    assert "Method: wavefront (diagonal by diagonal)" in told[0]
+    assert torch.equal(pictures, npx.sample(model, n=5, condition="each", temperature=0.7, method="cursor"))
+    gated = npx.build("gated_pixelcnn", shape=(1, 6, 6), levels=2, layers=1, features=4)
+    with pytest.raises(npx.UserError, match="finished rows above a pixel; use method='auto'"):
+        npx.sample(gated, n=1, method="wavefront")
+
+
 def test_other_families_refuse():
     model = npx.build("gated_pixelcnn", shape=(1, 6, 6), levels=2, layers=1, features=4).eval()
     assert model.network.slope is None

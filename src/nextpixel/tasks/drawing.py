@@ -30,7 +30,7 @@ class SampleOptions:
     order: str = ""
     """order of prediction, for a model of several; default: drawn for each picture, for completions one that fits"""
     method: str = "auto"
-    """auto (the fastest exact one by rule), cursor, guess; all draw the same pictures"""
+    """auto (the fastest exact one by rule), cursor, wavefront, guess; all draw the same pictures"""
 
     def __post_init__(self) -> None:
         if self.seed < 0:

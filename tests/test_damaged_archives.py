@@ -166,6 +166,7 @@ def forged(runs, chunks=1, pieces=1, length=4, stored=False, **header):
         (forged([Run(1, 1, 1 << 22)], pieces=1 << 20), "do not make up its pictures"),
         (forged([Run(8, 8, 1)], chunks=1 << 31), "cut off"),
         (forged([Run(8, 8, 1)], chunks=0), "cut off"),
+        (forged([Run(8, 8, 1)], chunks=2, length=80), "more chunks than"),
         (forged([Run(8, 8, 1)], files=1 << 31), "cut off"),
         (forged([Run(8, 8, 1)], model=(1 << 32) - 1), "cut off"),
         (forged([Run(0, 8, 1)]), "without size"),

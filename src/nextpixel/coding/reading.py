@@ -9,6 +9,7 @@ others, these are found from the other end of the file.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -69,15 +70,12 @@ def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> Parsed:
     places = _places(data, header, table)
     starts = _starts(header, table, [place is not None for place in places])
     chunks: list[Chunk | None] = []
-    groups, ends = header.groups(), []
+    groups = header.groups()
     ends = list(accumulate(group.pieces for group in groups))
-    number = 0
     for entry, place, start in zip(table, places, starts, strict=True):
         chunk = None
         if place is not None and start is not None:
-            while number < len(groups) and start >= ends[number]:
-                number += 1
-            chunk = _chunk(data, header, entry, place, start, groups, ends, number)
+            chunk = _chunk(data, header, entry, place, start, groups, ends)
         chunks.append(chunk)
     lost = [str(index) for index, chunk in enumerate(chunks) if chunk is None]
     if lost:
@@ -159,6 +157,9 @@ def _check(header: Header, length: int, max_pixels: int) -> None:
         )
     if header.body > length or not header.chunks:
         raise UserError("The archive is cut off before its first chunk: nothing of it can be read.")
+    pieces = sum(group.pieces for group in header.groups())
+    if header.chunks > pieces:
+        raise UserError("The archive's header names more chunks than there are pictures or tiles: it is damaged.")
     if header.pictures > header.chunks * MOST_SYMBOLS:
         raise UserError("The archive's header names more pictures than its chunks can hold: it is damaged.")
 
@@ -199,9 +200,10 @@ def _starts(header: Header, table: list[Entry], good: list[bool]) -> list[int | 
 
 
 def _chunk(
-    data: bytes, header: Header, entry: Entry, place: int, start: int, groups: list[Group], ends: list[int], number: int
+    data: bytes, header: Header, entry: Entry, place: int, start: int, groups: list[Group], ends: list[int]
 ) -> Chunk | None:
     """None if the entry, though its checksum is right, asks for what cannot be."""
+    number = bisect_right(ends, start)  # of the group that the first piece belongs to
     if number == len(groups) or start < 0 or not 0 < entry.pieces <= MOST_PIECES or start + entry.pieces > ends[number]:
         return None
     group = groups[number]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nextpixel.causal import (
     Add,
     Concat,
     ConcatELU,
+    DiagonalBiLSTM,
     DoublePixels,
     DoubleRows,
     Dropout,
@@ -23,14 +22,16 @@ from nextpixel.causal import (
     PixelConv,
     ReLU,
     RowConv,
+    RowLSTM,
     ShiftDown,
     Sigmoid,
     Split,
-    Whole,
 )
 from nextpixel.errors import UserError
-from nextpixel.exact.layers import ExactLinear, ExactPixelConv, ExactRowConv, IntegerWeights, UnprovableError
-from nextpixel.exact.numbers import Formats, rounded, without_bits_bound
+from nextpixel.exact.heads import ExactAutoregressiveCategorical, ExactBernoulli, ExactCategorical, ExactHead
+from nextpixel.exact.layers import ExactLinear, ExactPixelConv, ExactRowConv
+from nextpixel.exact.logistic_mixture import ExactLogisticMixture
+from nextpixel.exact.numbers import Formats
 from nextpixel.exact.pointwise import (
     ExactAdd,
     ExactConcatELU,
@@ -42,9 +43,10 @@ from nextpixel.exact.pointwise import (
     Nothing,
     Pointwise,
 )
+from nextpixel.exact.proof import N, rebuilt
+from nextpixel.exact.recurrence import ExactDiagonalBiLSTM, ExactRowLSTM
 from nextpixel.exact.tables import Tables
-
-N = TypeVar("N", bound=nn.Module)
+from nextpixel.heads import AutoregressiveCategorical, Bernoulli, Categorical, Head, LogisticMixture
 
 POINTWISE: dict[type[nn.Module], type[Pointwise]] = {
     Add: ExactAdd,
@@ -62,21 +64,12 @@ WEIGHTED: dict[type[nn.Module], Callable[[Any, Formats, int], Any]] = {
 }
 SAME_ON_INTEGERS = (ShiftDown, Concat, Split, Halve, DoubleRows, DoublePixels)
 
-Replace = Callable[[str, nn.Module], nn.Module | None]
-Before = Callable[[str, Any, Tensor], None]
-"""what is called for every layer with weights, by name, with the bounds of its inputs"""
-
-
-def rebuilt(module: N, replace: Replace, name: str = "") -> N:
-    """A copy of a tree of modules in which `replace(name, module)` stands for a module where it is not None; all other
-    modules are copied without what they hold. The tree itself stays as it is."""
-    made = replace(name, module)
-    if made is not None:
-        return made  # type: ignore[return-value] # where a module of that type is expected, its twin stands
-    made = copy.copy(module)
-    parts = {key: part for key, part in module._modules.items() if part is not None}
-    made._modules = {key: rebuilt(part, replace, f"{name}.{key}" if name else key) for key, part in parts.items()}
-    return made
+HEADS: dict[type[Head], type[ExactHead]] = {
+    Bernoulli: ExactBernoulli,
+    Categorical: ExactCategorical,
+    AutoregressiveCategorical: ExactAutoregressiveCategorical,
+    LogisticMixture: ExactLogisticMixture,
+}
 
 
 def exact_network(network: N, formats: Formats, tables: Tables) -> N:
@@ -89,6 +82,10 @@ def exact_network(network: N, formats: Formats, tables: Tables) -> N:
         if kind in WEIGHTED:
             twin: nn.Module = WEIGHTED[kind](module, formats, formats.drops.get(f"network.{name}", 0))
             return twin
+        if isinstance(module, RowLSTM):
+            return ExactRowLSTM(module, formats, tables)
+        if isinstance(module, DiagonalBiLSTM):
+            return ExactDiagonalBiLSTM(module, formats, tables, f"network.{name}")
         if kind is Dropout:
             return Nothing()
         if module._parameters or not (module._modules or kind in SAME_ON_INTEGERS):
@@ -98,78 +95,10 @@ def exact_network(network: N, formats: Formats, tables: Tables) -> N:
     return rebuilt(network, replace)
 
 
-def proved(name: str, layer: Any, inputs: tuple[Any, ...], before: Before | None) -> Tensor:
-    """The bounds of what one module of a frozen model makes of inputs within bounds; UserError without proof."""
-    if before is not None and isinstance(layer, IntegerWeights):
-        before(name, layer, inputs[0])
-    try:
-        bounds: Tensor = layer.bound(*inputs)
-    except UnprovableError as error:
-        raise UserError(f"The layer {name} cannot be frozen in the {layer.formats.form} form: {error}.") from error
-    return bounds
-
-
-class _Bounded(nn.Module):
-    """Stands for a module of a frozen network while bounds go through it in the place of activations."""
-
-    def __init__(self, name: str, exact: nn.Module, before: Before | None):
-        super().__init__()
-        self.name, self.before = name, before
-        self.__dict__["exact"] = exact
-
-    def forward(self, *inputs: Any) -> Tensor:
-        return proved(self.name, self.exact, inputs, self.before)
-
-
-def bounded(
-    network: nn.Module,
-    inputs: Tensor,
-    condition: Tensor | None,
-    before: Before | None = None,
-) -> Tensor:
-    """The bounds of a frozen network's features, [outputs], from those of its inputs [D] and its condition [E].
-
-    This is the proof: the network's own code runs, once, on bounds of magnitudes instead of activations, and every
-    module that adds or multiplies checks what could come of it (UserError if it cannot be proved). All positions of the
-    small canvas have the same bounds but those outside the picture, which are zero, as they are in a picture.
-    """
-
-    def replace(name: str, module: nn.Module) -> nn.Module | None:
-        provable = isinstance(module, Pointwise | IntegerWeights)
-        return _Bounded(f"network.{name}", module, before) if provable else None
-
-    side = 32
-    x = inputs.double().expand(1, side, side, -1)
-    told = None if condition is None else condition.double().expand(1, 1, 1, -1)
-    result: Tensor = rebuilt(network, replace)(x, told, Whole())
-    return result.flatten(0, -2).amax(0)
-
-
-def precision(
-    weight: Tensor, bias: Tensor | None, bounds: list[int], formats: Formats, may_drop: bool
-) -> tuple[int, Tensor] | None:
-    """How precise a layer can be: bits of its inputs to leave off, and fractional bits of every output's weights.
-
-    weight: [outputs, inputs, taps]; bounds: of the inputs' magnitudes. Of all that can be proved it is what makes the
-    smallest error in the sums, by a rough count: rounding errors are uniform, and inputs are of size 1 where they can
-    be. None if nothing can be proved.
-    """
-    best: tuple[float, int, Tensor] | None = None
-    size = torch.tensor([min(bound / formats.one, 1.0) for bound in bounds], dtype=torch.float64).square()
-    power, energy = float(size.sum()) * weight.shape[2], weight.double().flatten(1).square().sum(1)
-    by_bits = [rounded(weight, count).abs().sum(2) for count in range(formats.weight + 1)]
-    for drop in range(formats.activation - 2 if may_drop else 1):
-        inputs = torch.tensor([without_bits_bound(b, drop) for b in bounds], dtype=torch.float64)
-        bits = torch.full((len(weight),), -1)
-        for count in range(drop, formats.weight + 1):
-            total = by_bits[count] @ inputs + 2.0 ** (count - drop)
-            if bias is not None:
-                total += rounded(bias, count + formats.activation - drop).abs()
-            bits[total < formats.exact_below] = count  # the totals grow with the count
-        if bits.min() < 0:
-            continue
-        lost = 0.0 if drop == 0 else 4.0 ** (drop - formats.activation)
-        error = float((4.0 ** -bits.double() * power + lost * energy).sum())
-        if best is None or error < best[0]:
-            best = (error, drop, bits)
-    return None if best is None else best[1:]
+def exact_head(head: Head, formats: Formats, tables: Tables) -> ExactHead:
+    """The structure of a head on integers; UserError for heads that there is no twin of."""
+    made = HEADS.get(type(head))
+    if made is None:
+        able = ", ".join(sorted(known.name for known in HEADS))
+        raise UserError(f"The head {head.name} cannot be frozen yet; those that can: {able}.")
+    return made(head, formats, tables)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from nextpixel.causal import PixelConv, RowConv
 from nextpixel.errors import UserError
-from nextpixel.exact.conversion import precision
 from nextpixel.exact.heads import ExactAutoregressiveCategorical
 from nextpixel.exact.model import ExactModel, check_freezable
 from nextpixel.exact.numbers import FORMS, Formats, rounded, saturated
+from nextpixel.exact.proof import precision
+from nextpixel.exact.recurrence import IntegerStates
 from nextpixel.heads import AutoregressiveCategorical
 from nextpixel.image_model import ImageModel
 
@@ -44,6 +45,13 @@ def frozen(model: ImageModel, formats: Formats) -> ExactModel:
 
     def take(name: str, layer: Any, bounds: Tensor) -> None:
         source = model.get_submodule(name)
+        if isinstance(layer, IntegerStates):
+            states = type(layer).kernel(source).flatten(2)  # of the trained layer, in the same places
+            found = precision(states, None, [formats.one] * states.shape[1], formats, may_drop=False)
+            if found is None:
+                raise too_large(name, formats)
+            layer.take_states(source, int(found[1].min()))
+            return
         parts, bias = _weights(source)
         whole = source.kernel() if isinstance(source, PixelConv | RowConv) else source.get_parameter("weight")
         found = precision(
@@ -54,10 +62,7 @@ def frozen(model: ImageModel, formats: Formats) -> ExactModel:
             may_drop=not (isinstance(source, PixelConv) and source.mask == "A"),
         )
         if found is None:
-            raise UserError(
-                f"The layer {name} cannot be frozen in the {formats.form} form: its weights are too large for sums to "
-                "be exact."
-            )
+            raise too_large(name, formats)
         layer.drop, bits = found
         if layer.drop:
             drops[name] = layer.drop
@@ -73,6 +78,12 @@ def frozen(model: ImageModel, formats: Formats) -> ExactModel:
     made["formats"] = exact.formats.to_dict()
     exact.card = dict(getattr(model, "card", {}))
     return exact.to(model.like().device)
+
+
+def too_large(name: str, formats: Formats) -> UserError:
+    return UserError(
+        f"The layer {name} cannot be frozen in the {formats.form} form: its weights are too large for sums to be exact."
+    )
 
 
 def _weights(layer: nn.Module) -> tuple[dict[str, Tensor], Tensor | None]:

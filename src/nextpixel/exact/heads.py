@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nextpixel.errors import UserError
-from nextpixel.exact.conversion import Before, proved
 from nextpixel.exact.frequencies import log_probabilities
 from nextpixel.exact.layers import ExactLinear
 from nextpixel.exact.numbers import Formats, rounded, saturated
+from nextpixel.exact.proof import Before, proved
 from nextpixel.exact.tables import Tables, mass_bits
-from nextpixel.heads import AutoregressiveCategorical, Bernoulli, Categorical, Head
+from nextpixel.heads import AutoregressiveCategorical, Head
 
 
 class ExactHead(nn.Module):
@@ -83,21 +82,3 @@ class ExactAutoregressiveCategorical(ExactHead):
         for table, values in zip(self.earlier[channel], earlier.long().unbind(1), strict=True):
             features = saturated(features + table[values], self.formats.limit)
         return self._softmax(self.logits[channel](features.clamp(min=0)))
-
-
-EXACT_HEADS: dict[type[Head], type[ExactHead]] = {
-    Bernoulli: ExactBernoulli,
-    Categorical: ExactCategorical,
-    AutoregressiveCategorical: ExactAutoregressiveCategorical,
-}
-
-
-def exact_head(head: Head, formats: Formats, tables: Tables) -> ExactHead:
-    """The structure of a head on integers; UserError for heads that there are none of."""
-    made = EXACT_HEADS.get(type(head))
-    if made is None:
-        raise UserError(
-            f"The head {head.name} cannot be frozen yet; "
-            f"those that can: {', '.join(sorted(known.name for known in EXACT_HEADS))}."
-        )
-    return made(head, formats, tables)

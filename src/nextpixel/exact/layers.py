@@ -33,14 +33,15 @@ class IntegerWeights:
     """of the inputs' magnitudes as they are multiplied, set by the proof"""
 
     def make_exact(self, formats: Formats, drop: int) -> None:
-        """The structure: integer parameters, all zero, and a shift for every output."""
+        """The structure: integer parameters, all zero, and a bias and a shift for every output."""
         module: Any = self
         self.formats, self.drop = formats, drop
         for parameter in module.parameters():
             parameter.requires_grad_(False).zero_()
-        if module.bias is None:
-            module.bias = nn.Parameter(module.weight.new_zeros(len(module.weight)), requires_grad=False)
-        module.register_buffer("shift", torch.zeros(len(module.bias), dtype=torch.long))
+        outputs = len(module.kernel())
+        if getattr(module, "bias", None) is None:
+            module.bias = nn.Parameter(torch.zeros(outputs), requires_grad=False)
+        module.register_buffer("shift", torch.zeros(outputs, dtype=torch.long))
 
     def take(self, weights: dict[str, Tensor], bias: Tensor | None, bits: Tensor) -> None:
         """Round weights (by parameter, outputs first) and bias once; bits [outputs]: fractional bits of the weights.

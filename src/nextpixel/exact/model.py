@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from nextpixel.embedding import ConditionEmbedding
 from nextpixel.errors import UserError
-from nextpixel.exact.conversion import Before, bounded, exact_network
+from nextpixel.exact.conversion import exact_head, exact_network
 from nextpixel.exact.decoder import Decoder
 from nextpixel.exact.embedding import ExactEmbedding
 from nextpixel.exact.frequencies import log_probabilities
-from nextpixel.exact.heads import exact_head
 from nextpixel.exact.numbers import Formats
+from nextpixel.exact.proof import Before, bounded
 from nextpixel.exact.selftest import SelfTest
 from nextpixel.exact.tables import Tables
 from nextpixel.image_model import CONDITION_FEATURES, ImageModel
@@ -118,16 +118,15 @@ class ExactModel(OrderedModel):
         self._self_test = SelfTest()
 
     def hold(self, dtype: torch.dtype) -> ExactModel:
-        """Hold the same integers in tensors of another type, in place: float32 (of the float32 form), float64, int64."""
-        types = (torch.float64, torch.int64) if self.formats.form == "float64" else tuple(HOLDERS)
-        if dtype not in types:
-            raise UserError(f"A frozen model of the {self.formats.form} form cannot be held in {dtype}.")
+        """Hold the same integers in tensors of a wider type, in place: of float32, float64, int64."""
+        if dtype not in HOLDERS or HOLDERS.index(dtype) < HOLDERS.index(self.like().dtype):
+            raise UserError(f"A frozen model of {self.like().dtype} cannot be held in {dtype}: only in a wider type.")
         for module in self.modules():
             for name, parameter in module._parameters.items():
                 if parameter is not None:
                     module._parameters[name] = nn.Parameter(parameter.to(dtype), requires_grad=False)
             for name, buffer in module._buffers.items():
-                if buffer is not None and name not in ("shift", "allowed"):
+                if buffer is not None and buffer.is_floating_point():
                     module._buffers[name] = buffer.to(dtype)
         return self
 

@@ -56,6 +56,12 @@ class Formats:
     def exact_below(self) -> int:
         return EXACT_BELOW[self.form]
 
+    @property
+    def spare(self) -> tuple[int, int]:
+        """Bits that an activation and a factor up to 1 must leave off, before they are multiplied, for an exact product."""
+        over = max(0, 2 * self.activation + self.reach + 1 - (self.exact_below.bit_length() - 1))
+        return over // 2, over - over // 2
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 

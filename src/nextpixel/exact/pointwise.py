@@ -26,6 +26,12 @@ class Pointwise(nn.Module):
         if float(worst.max()) >= self.formats.exact_below:
             raise UnprovableError(f"a product could reach {int(worst.max()):,}")
 
+    def prove_mixing(self, content: Tensor) -> None:
+        """Of products of the content and a share up to 1, with the bits left off that `Formats.spare` says."""
+        of_content, of_share = self.formats.spare
+        share = self.formats.one >> of_share
+        self.prove((content / 2**of_content + 1) * share + share)
+
 
 class ExactAdd(Pointwise):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -63,11 +69,14 @@ class ExactLinearGate(Pointwise):
 
     def forward(self, x: Tensor) -> Tensor:
         content, gate = x.chunk(2, -1)
-        return without_bits(self.tables.look_up("sigmoid", gate).mul_(content), self.formats.activation)
+        of_content, of_share = self.formats.spare
+        share = without_bits(self.tables.look_up("sigmoid", gate), of_share)
+        product = share.mul_(without_bits(content, of_content))
+        return without_bits(product, self.formats.activation - of_content - of_share)
 
     def bound(self, x: Tensor) -> Tensor:
         content = x.chunk(2, -1)[0]
-        self.prove(content * self.formats.one + self.formats.one)
+        self.prove_mixing(content)
         return content
 
 
@@ -96,12 +105,14 @@ class ExactHighway(Pointwise):
     needs = ("sigmoid",)
 
     def forward(self, gate: Tensor, new: Tensor, old: Tensor) -> Tensor:
-        share = self.tables.look_up("sigmoid", gate)
-        mixed = share * new + (self.formats.one - share) * old
-        return without_bits(mixed, self.formats.activation)
+        of_content, of_share = self.formats.spare
+        share = without_bits(self.tables.look_up("sigmoid", gate), of_share)
+        new, old = without_bits(new, of_content), without_bits(old, of_content)
+        mixed = share * new + ((self.formats.one >> of_share) - share) * old
+        return without_bits(mixed, self.formats.activation - of_content - of_share)
 
     def bound(self, gate: Tensor, new: Tensor, old: Tensor) -> Tensor:
-        self.prove(torch.maximum(new, old) * self.formats.one + self.formats.one)
+        self.prove_mixing(torch.maximum(new, old))
         return torch.maximum(new, old)
 
 

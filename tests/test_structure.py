@@ -12,7 +12,9 @@ The rule, module by module (ours only; `errors`, `version` and `cache` may be im
     multiscale                -> the same; beside image_model, which does not know it
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
-    stepping                  -> causal, replay; image_model for its types only
+    stepping                  -> causal, replay; image_model and exact for their types only
+    exact                     -> exact, stepping, and what a model is made of (it alone may know the module types);
+                                 saving finds it when a frozen model is loaded
     tasks                     -> tasks, orders, image_model, multiscale, stepping, saving, images
                                  (never networks or heads)
     checking, checks, figures -> the same, and causal
@@ -61,15 +63,16 @@ ALLOWED = {
     "multiscale": MODEL,
     "multiscale_stepping": set(),
     "stepping": {"causal", "replay"},
+    "exact": {*MODEL, "exact", "stepping"},
     "tasks": TASKS,
     "checking": LOOKING,
     "checks": LOOKING,
     "figures": LOOKING,
-    "cli": {*LOOKING, "networks", "heads", "embedding", "cli"},
+    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
-FOR_TYPES = {"stepping": {"image_model"}, "multiscale_stepping": {"multiscale"}, "card": {"saving"}}
-WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale"}}
+FOR_TYPES = {"stepping": {"image_model", "exact"}, "multiscale_stepping": {"multiscale"}, "card": {"saving"}}
+WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale", "exact"}}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

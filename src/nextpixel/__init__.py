@@ -2,6 +2,7 @@
 
 from nextpixel.checks import check
 from nextpixel.errors import UserError
+from nextpixel.exact import ExactModel, freeze
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
 from nextpixel.images import Dataset, Split, dataset
@@ -20,6 +21,7 @@ __all__ = [
     "Completions",
     "Dataset",
     "Evaluation",
+    "ExactModel",
     "ImageModel",
     "MultiScaleModel",
     "Split",
@@ -35,6 +37,7 @@ __all__ = [
     "dataset",
     "evaluate",
     "families",
+    "freeze",
     "heads",
     "load",
     "sample",

@@ -16,6 +16,7 @@ from nextpixel.errors import UserError
 from nextpixel.replay import Replay
 
 if TYPE_CHECKING:
+    from nextpixel.exact.model import ExactModel
     from nextpixel.image_model import ImageModel
 
 
@@ -29,7 +30,9 @@ class Stepper:
 
     replays: ClassVar[bool] = True  # whether compiled kernels may do the pixel work
 
-    def __init__(self, model: ImageModel, n: int, condition: object = None, size: tuple[int, int] | None = None):
+    def __init__(
+        self, model: ImageModel | ExactModel, n: int, condition: object = None, size: tuple[int, int] | None = None
+    ):
         if model.training:
             raise UserError("Stepping needs the model in evaluation mode: call model.eval() first.")
         self.model, self.n = model, n

@@ -1,4 +1,4 @@
-"""Module for module from a trained network to integers. A network's own code, its rows and its pixels, stays as it is."""
+"""Module for module from a trained network to integers. A network's own code, rows and pixels, stays as it is."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from nextpixel.heads import AutoregressiveCategorical, Head
 class ExactHead(nn.Module):
     """What a head is to a stepper, with integer masses under its probabilities."""
 
+    tables: Tables
+
     def __init__(self, head: Head, formats: Formats, tables: Tables):
         super().__init__()
         self.sizes, self.orders_channels, self.name = head.sizes, head.orders_channels, head.name
@@ -35,8 +37,7 @@ class ExactHead(nn.Module):
         return log_probabilities(self.masses(features, channel, earlier))
 
     def _softmax(self, logits: Tensor) -> Tensor:
-        masses: Tensor = self.tables.masses(logits.amax(-1, keepdim=True) - logits)
-        return masses
+        return self.tables.masses(logits.amax(-1, keepdim=True) - logits)
 
 
 class ExactBernoulli(ExactHead):

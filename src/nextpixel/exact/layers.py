@@ -1,8 +1,8 @@
 """The causal layers that have weights, on integers.
 
 They are the same layers with integer weights: memory, channel groups and steps are inherited. What differs: a product
-is made of gathered positions, never by a convolution (Winograd, FFT and reduced-precision algorithms are not exact), and
-its sums are brought back to the activations' format.
+is made of gathered positions, never by a convolution (Winograd, FFT and reduced-precision algorithms are not exact),
+and its sums are brought back to the activations' format.
 """
 
 from __future__ import annotations
@@ -58,21 +58,25 @@ class IntegerWeights:
             exact_bias += rounded(bias, bits + (self.formats.activation - self.drop))
         module.bias.copy_(exact_bias)
 
-    def sums_bound(self, bounds: list[int]) -> list[int]:
-        """The largest magnitude that any partial sum of each output can have, for inputs within ± bounds."""
+    def prove_sums(self, bounds: list[int]) -> list[int]:
+        """The largest magnitude that any partial sum of each output can have, for inputs within ± bounds, in Python's
+        integers; UnprovableError if one is not exact."""
         module: Any = self
-        weights = np.abs(module.kernel().flatten(2).cpu().double().numpy()).sum(2).astype(np.int64).astype(object)
+        if bool((self.shift < 0).any()) or bool((self.shift > 30).any()):
+            raise UnprovableError("its numbers of bits are impossible")
         self.input_bounds = [without_bits_bound(bound, self.drop) for bound in bounds]
-        inputs = np.array(self.input_bounds, dtype=object)
+        weights = np.abs(module.kernel().flatten(2).cpu().double().numpy()).sum(2).astype(np.int64).astype(object)
         biases = np.abs(module.bias.cpu().double().numpy()).astype(np.int64).astype(object)
-        return [int(total) for total in weights @ inputs + biases]
+        totals = [int(total) for total in weights @ np.array(self.input_bounds, dtype=object) + biases]
+        if max(totals) >= self.formats.exact_below:
+            raise UnprovableError(
+                f"a sum could reach {max(totals):,}, but must stay below {self.formats.exact_below:,}"
+            )
+        return totals
 
     def bound(self, x: Tensor, run: Run) -> Tensor:
-        """The proof: x holds bounds of the inputs' magnitudes; the outputs' bounds. UnprovableError if there is none."""
-        totals = self.sums_bound([int(bound) for bound in x.flatten(0, -2).amax(0)])
-        worst = max(totals)
-        if worst >= self.formats.exact_below:
-            raise UnprovableError(f"a sum could reach {worst:,}, {self.formats.form} is exact below 2^24 or 2^53 only")
+        """The proof: from bounds of the inputs' magnitudes to the outputs'; UnprovableError if there is none."""
+        totals = self.prove_sums([int(bound) for bound in x.flatten(0, -2).amax(0)])
         outputs = [min((t >> int(s)) + 1, self.formats.limit) for t, s in zip(totals, self.shift, strict=True)]
         return torch.tensor(outputs, dtype=torch.float64).expand(*x.shape[:-1], -1)
 
@@ -94,7 +98,7 @@ class ExactPixelConv(IntegerWeights, PixelConv):
         assert x is not None
         if run.memory is not None and self.mask == "B" and self._remembers:
             self._ring(run.memory).write_last_rows(x[..., self.inputs.group_major()])
-        sums = self.bias
+        sums: Tensor = self.bias
         if self.rows:
             padded = F.pad(x, (0, 0, *self.side, self.rows, 0))[:, :-1]
             sums = product(sums, taps(padded, self.rows, sum(self.side) + 1), as_matrix(self.above))
@@ -162,7 +166,7 @@ class ExactLinear(IntegerWeights, nn.Linear):
 
 
 def product(sums: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """sums [outputs] or [n, outputs] + x [n, inputs] @ weight [inputs, outputs]; sums of two dimensions are overwritten.
+    """sums [outputs] or [n, outputs] + x [n, inputs] @ weight [inputs, outputs]; the latter sums are overwritten.
 
     Every product of the exact path is a torch.addmm: this is what the self-test tries.
     """

@@ -1,8 +1,7 @@
 """The discretised logistic mixture on integers: cumulative masses at the edges of the levels, from tables.
 
-Everything here is int64. A cumulative mass grows with the level because the table of the logistic function, the straight
-lines between its entries, and every rounding down do; so no mass is negative and they add up to the same for all
-pictures, whatever the scales.
+Everything here is int64. A cumulative mass grows with the level because the table of the logistic function, the
+straight lines between its entries, and every rounding down do; so no mass is negative, whatever means and scales are.
 """
 
 from __future__ import annotations

@@ -106,15 +106,15 @@ class ExactModel(OrderedModel):
     def prove(self, before: Before | None = None) -> None:
         """Prove that every sum is exact, and that what is held are integers; UserError if not. `before` is called for
         every layer with the bounds of its inputs (`freeze` rounds it there)."""
-        told = self.told
-        if self.condition is not None:
-            told = self.condition.table.weight.abs().amax(0)
-        features = bounded(self.network, self.embedding.bounds(), told, before)
-        self.head.prove(features, before)
         for name, tensor in self.state_dict().items():
             if not bool((tensor == tensor.double().floor()).all()) or bool((tensor.double().abs() >= 2**52).any()):
                 raise UserError(f"The tensor {name} of this frozen model holds what is no integer.")
         self.tables.prove()
+        told: Tensor | None = None if self.told is None else self.told.abs()
+        if self.condition is not None:
+            told = self.condition.table.weight.abs().amax(0)
+        features = bounded(self.network, self.embedding.bounds(), told, before)
+        self.head.prove(features, before)
         self._self_test = SelfTest()
 
     def hold(self, dtype: torch.dtype) -> ExactModel:
@@ -136,8 +136,8 @@ class ExactModel(OrderedModel):
         if self.training:
             raise UserError("A frozen model cannot be trained: call model.eval() first.")
         while not self._self_test.passes(self):
-            wider = [dtype for dtype in HOLDERS[HOLDERS.index(self.like().dtype) + 1 :]]
-            if not wider or self.like().device.type != "cpu" and wider[0] == torch.int64:
+            wider = HOLDERS[HOLDERS.index(self.like().dtype) + 1 :]
+            if not wider or (self.like().device.type != "cpu" and wider[0] == torch.int64):
                 raise UserError(
                     f"Products of matrices on {self.like().device} are not exact, so a frozen model cannot be used "
                     "there: use the device cpu."

@@ -58,7 +58,7 @@ class Formats:
 
     @property
     def spare(self) -> tuple[int, int]:
-        """Bits that an activation and a factor up to 1 must leave off, before they are multiplied, for an exact product."""
+        """Bits that an activation and a factor up to 1 must leave off so that their product is exact."""
         over = max(0, 2 * self.activation + self.reach + 1 - (self.exact_below.bit_length() - 1))
         return over // 2, over - over // 2
 

@@ -14,6 +14,7 @@ class Pointwise(nn.Module):
     """forward works on integers, `bound` on bounds of their magnitudes."""
 
     needs: tuple[str, ...] = ()
+    tables: Tables
 
     def __init__(self, formats: Formats, tables: Tables):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The proof that no sum leaves the range in which its type holds every integer, and the bits that it leaves room for."""
+"""The proof that no sum leaves the range in which its type holds every integer, and what precision fits there."""
 
 from __future__ import annotations
 

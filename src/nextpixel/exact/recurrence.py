@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextpixel.causal import CELL_LIMIT, DiagonalBiLSTM, Diagonals, RowLSTM, Run
 from nextpixel.exact.layers import (
@@ -33,14 +32,18 @@ class IntegerStates(IntegerWeights):
     """What both layers share; mixed into a `Recurrent`."""
 
     tables: Tables
-    first_hidden: Tensor
-    first_cell: Tensor
+    first_hidden: nn.Parameter
+    first_cell: nn.Parameter
 
     def make_recurrent(self, formats: Formats, tables: Tables) -> None:
         self.make_exact(formats, 0)
         self.__dict__["tables"] = tables  # the model's, not a part of this module
         tables.need("tanh")
         tables.need("sigmoid")
+
+    def kernel(self) -> Tensor:
+        """The weights of the states, [outputs, inputs, ...]."""
+        raise NotImplementedError
 
     def take_states(self, layer: Any, bits: int) -> None:
         """Round the weights of the states to that many fractional bits, and the first state of a row."""
@@ -60,9 +63,9 @@ class IntegerStates(IntegerWeights):
             raise UnprovableError("the first state of a row is out of bounds")
         if len(set(self.shift.tolist())) > 1 or len(set(module.bias.tolist())) > 1:
             raise UnprovableError("the outputs have several numbers of bits")
-        worst = max(*self.sums_bound([one] * module.kernel().shape[1]), one * largest + one * one + one)
-        if worst >= self.formats.exact_below or self.formats.limit < largest:
-            raise UnprovableError(f"a sum could reach {worst:,}")
+        self.prove_sums([one] * module.kernel().shape[1])
+        if one * largest + one * one + one >= self.formats.exact_below or self.formats.limit < largest:
+            raise UnprovableError("its cells do not fit")
 
     def gates_of(self, sums: Tensor) -> Tensor:
         """Sums of states, without the half that makes leaving off bits round, as activations."""
@@ -106,7 +109,9 @@ class ExactDiagonalBiLSTM(IntegerStates, DiagonalBiLSTM):
         DiagonalBiLSTM.__init__(self, layer.inputs, layer.hidden, None)
         self.input_reach = layer.input_reach
         self.make_recurrent(formats, tables)
-        parts = {key: formats.drops.get(f"{name}.{key}", 0) for key in ("input_to_state", "mirrored_input", "mirrored_raw")}
+        parts = {
+            key: formats.drops.get(f"{name}.{key}", 0) for key in ("input_to_state", "mirrored_input", "mirrored_raw")
+        }
         self.input_to_state = ExactPixelConv(layer.input_to_state, formats, parts["input_to_state"])
         self.mirrored_input = ExactLinear(layer.mirrored_input, formats, parts["mirrored_input"])
         self.mirrored_raw = None if raw is None else ExactLinear(raw, formats, parts["mirrored_raw"])

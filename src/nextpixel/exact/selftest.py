@@ -1,8 +1,8 @@
 """Whether this machine, as it is set now, multiplies matrices of the model's integers exactly.
 
-TF32, bfloat16 products (set by name, by an environment variable, or by autocast) and faulty libraries give products that
-are nearly right. They are found by computing what was worked out before in integers: sums that reach the proved bounds,
-of inputs with all bits set, at several numbers of rows, which libraries multiply by different programs.
+TF32, bfloat16 products (set by name, by an environment variable, or by autocast) and faulty libraries give products
+that are nearly right. They are found by computing what was worked out before in integers: sums that reach the proved
+bounds, of inputs with all bits set, at several numbers of rows, which libraries multiply by different programs.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class SelfTest:
             x, right = inputs.to(weight), wanted.to(weight)
             for rows in ROWS:
                 repeats = -(-rows // PATTERNS)
-                got = torch.addmm(layer.bias, x.repeat(repeats, 1)[:rows], weight)
-                if got.dtype != weight.dtype or not torch.equal(got, right.repeat(repeats, 1)[:rows]):
-                    return False
+                several, wanted = x.repeat(repeats, 1)[:rows], right.repeat(repeats, 1)[:rows]
+                for got in (torch.addmm(layer.bias, several, weight), several @ weight + layer.bias):
+                    if got.dtype != weight.dtype or not torch.equal(got, wanted):
+                        return False
         return True
 
 

@@ -1,5 +1,5 @@
-"""Non-linear functions as tables of integers. They are made once, when a model is frozen, and belong to it: a table that
-was made again on another machine could differ in a unit of its mathematical library, and one unit ruins a file."""
+"""Non-linear functions as tables of integers. They are made once, when a model is frozen, and belong to it: a table
+that was made again on another machine could differ by a unit, and one unit ruins a file."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Reference(nn.Module):
 
     def function(self, name, x):
         formats = self.exact.formats
-        table = integers(getattr(self.tables, name))
+        table = integers(self.tables.functions)[self.tables.rows[name]]
         middle = len(table) // 2
         index = halves_up(x, formats.activation - formats.index)
         return table[np.clip(index, -middle, middle) + middle]

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from exact_reference import reference_features, reference_masses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextpixel as npx
-from exact_reference import reference_features, reference_masses
 from nextpixel.errors import UserError
 from nextpixel.exact import frequencies
 from nextpixel.exact.freezing import frozen
@@ -244,7 +244,7 @@ def test_no_sum_is_larger_than_was_proved():
 def test_weights_that_are_too_large_are_refused(family, assert_sentence):
     model = build(family)
     with torch.no_grad():
-        list(model.network.parameters())[0].fill_(1e9)
+        next(iter(model.network.parameters())).fill_(1e9)
         for parameter in model.network.parameters():
             parameter.mul_(1e7)
     with pytest.raises(UserError, match="float32 form") as error:
@@ -272,7 +272,7 @@ def test_integers_that_cannot_be_proved_are_not_loaded(tmp_path, damage, assert_
         if damage == "weight":
             layer.centre.fill_(2**15)
         elif damage == "table":
-            exact.tables.tanh.fill_(2**12)
+            exact.tables.functions.fill_(2**12)
         elif damage == "shift":
             layer.shift.fill_(-1)
         else:

@@ -57,7 +57,7 @@ class ExactLogisticMixture(ExactHead):
     def _masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         parts = features.unflatten(-1, (1 + 2 * self.channels + self.pairs, self.mixtures))
         weights, means, scales, pull = parts.split([1, self.channels, self.channels, self.pairs], -2)
-        pull = self.tables.look_up("tanh", pull).long()
+        pull = self.tables.look_up(pull, "tanh").long()
         means, sharpness = means.long(), self._sharpness(scales)
         share = _normalised(self._softmax(weights[:, 0]))
         for before in range(channel):

@@ -28,7 +28,7 @@ ARITHMETIC = {"float32": 1, "float64": 2}
 """the number under which files name the arithmetic that made them: formats and formulas as they are today"""
 HOLDERS = (torch.float32, torch.float64, torch.int64)
 """types of tensor that can hold the integers, the faster ones first"""
-POSITIONS = 8192  # evaluated at a time: their activations stay in the cache
+POSITIONS = 4096  # evaluated at a time: their activations stay in the cache
 
 
 class ExactModel(OrderedModel):

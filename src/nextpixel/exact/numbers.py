@@ -97,12 +97,19 @@ def saturated(x: Tensor, limit: int) -> Tensor:
     return x.clamp_(-limit, limit)
 
 
+_halves: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+
 def without_bits(x: Tensor, bits: int) -> Tensor:
     """x with `bits` bits less, rounded, halves up."""
     if not bits:
         return x
-    half = 1 << (bits - 1)
-    return (x + half).mul_(1 / (1 << bits)).floor_() if x.is_floating_point() else (x + half) >> bits
+    if not x.is_floating_point():
+        return (x + (1 << (bits - 1))) >> bits
+    half = _halves.get((x.dtype, x.device))
+    if half is None:
+        half = _halves[x.dtype, x.device] = x.new_tensor(0.5)
+    return torch.add(half, x, alpha=0.5**bits).floor_()  # as exact as x + 2^(bits - 1) is
 
 
 def without_bits_bound(bound: int, bits: int) -> int:

@@ -55,9 +55,8 @@ class ExactGate(Pointwise):
     needs = ("tanh", "sigmoid")
 
     def forward(self, x: Tensor) -> Tensor:
-        content, gate = x.chunk(2, -1)
-        product = self.tables.look_up("tanh", content).mul_(self.tables.look_up("sigmoid", gate))
-        return without_bits(product, self.formats.activation)
+        content, gate = self.tables.look_up(x, "tanh", "sigmoid").chunk(2, -1)
+        return without_bits(content * gate, self.formats.activation)
 
     def bound(self, x: Tensor) -> Tensor:
         one = float(self.formats.one)
@@ -71,7 +70,7 @@ class ExactLinearGate(Pointwise):
     def forward(self, x: Tensor) -> Tensor:
         content, gate = x.chunk(2, -1)
         of_content, of_share = self.formats.spare
-        share = without_bits(self.tables.look_up("sigmoid", gate), of_share)
+        share = without_bits(self.tables.look_up(gate, "sigmoid"), of_share)
         product = share.mul_(without_bits(content, of_content))
         return without_bits(product, self.formats.activation - of_content - of_share)
 
@@ -86,7 +85,7 @@ class ExactConcatELU(Pointwise):
 
     def forward(self, x: Tensor) -> Tensor:
         both = torch.cat([x, -x], -1)
-        return self.tables.look_up("elu", both).add_(both.clamp(min=0))
+        return self.tables.look_up(both, "elu").add_(both.clamp(min=0))
 
     def bound(self, x: Tensor) -> Tensor:
         return torch.cat([x, x], -1).clamp(min=self.formats.one)
@@ -96,7 +95,7 @@ class ExactSigmoid(Pointwise):
     needs = ("sigmoid",)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.tables.look_up("sigmoid", x)
+        return self.tables.look_up(x, "sigmoid")
 
     def bound(self, x: Tensor) -> Tensor:
         return torch.full_like(x, self.formats.one)
@@ -107,7 +106,7 @@ class ExactHighway(Pointwise):
 
     def forward(self, gate: Tensor, new: Tensor, old: Tensor) -> Tensor:
         of_content, of_share = self.formats.spare
-        share = without_bits(self.tables.look_up("sigmoid", gate), of_share)
+        share = without_bits(self.tables.look_up(gate, "sigmoid"), of_share)
         new, old = without_bits(new, of_content), without_bits(old, of_content)
         mixed = share * new + ((self.formats.one >> of_share) - share) * old
         return without_bits(mixed, self.formats.activation - of_content - of_share)

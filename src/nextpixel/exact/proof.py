@@ -93,6 +93,7 @@ def precision(
     be. None if nothing can be proved.
     """
     best: tuple[float, int, Tensor] | None = None
+    weight = weight.detach()
     size = torch.tensor([min(bound / formats.one, 1.0) for bound in bounds], dtype=torch.float64).square()
     power, energy = float(size.sum()) * weight.shape[2], weight.double().flatten(1).square().sum(1)
     by_bits = [rounded(weight, count).abs().sum(2) for count in range(formats.weight + 1)]

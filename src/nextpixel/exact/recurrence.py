@@ -78,11 +78,10 @@ class IntegerStates(IntegerWeights):
 
     def cell(self, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         bits = self.formats.activation
-        opened, content = gates.tensor_split([gates.shape[-1] // 4 * 3], -1)
-        take, keep, show = self.tables.look_up("sigmoid", opened).chunk(3, -1)
-        new = without_bits(keep * cell + take * self.tables.look_up("tanh", content), bits)
+        take, keep, show, content = self.tables.look_up(gates, *3 * ["sigmoid"], "tanh").chunk(4, -1)
+        new = without_bits(keep * cell + take * content, bits)
         new = saturated(new, int(CELL_LIMIT) * self.formats.one)
-        return without_bits(show * self.tables.look_up("tanh", new), bits), new
+        return without_bits(show * self.tables.look_up(new, "tanh"), bits), new
 
 
 class ExactRowLSTM(IntegerStates, RowLSTM):

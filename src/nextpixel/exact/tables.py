@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.errors import UserError
-from nextpixel.exact.numbers import Formats, saturated, without_bits
+from nextpixel.exact.numbers import Formats, without_bits
 
 REACH = 16  # the functions are constant, to the bits that are kept, where their argument is further from 0
 MASS_REACH = 17  # exp(-17) is less than half of 2^-24
@@ -23,36 +23,55 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Tables(nn.Module):
-    """All tables of one frozen model, by name; layers that use one hold a reference, not a copy."""
+    """All tables of one frozen model; layers that use them hold a reference, not a copy.
+
+    The functions that are needed are the rows of one buffer, so that a gate is looked up at once.
+    """
 
     def __init__(self, formats: Formats):
         super().__init__()
         self.formats = formats
         self.last = REACH << formats.index  # index of the largest argument; the smallest has -last
+        self.rows: dict[str, int] = {}
+        self.register_buffer("functions", torch.zeros(0, 2 * self.last + 1, dtype=torch.float64))
+        self._starts: dict[tuple[object, ...], Tensor] = {}
 
     def need(self, name: str) -> None:
-        """Make a table of FUNCTIONS, unless it is there: [2·last + 1], from argument −REACH to REACH."""
-        if name not in self._buffers:
+        """Make the table of a function, unless it is there: from argument −REACH to REACH."""
+        if name not in self.rows:
             at = torch.arange(-self.last, self.last + 1, dtype=torch.float64) / (1 << self.formats.index)
-            self.register_buffer(name, torch.floor(FUNCTIONS[name](at) * self.formats.one + 0.5))
+            row = torch.floor(FUNCTIONS[name](at) * self.formats.one + 0.5)
+            self.functions = torch.cat([self.get_buffer("functions"), row[None]])
+            self.rows[name] = len(self.rows)
 
     def need_masses(self, bits: int) -> None:
         """Make the table of exp(−d) · 2^bits by d."""
         at = torch.arange((MASS_REACH << self.formats.index) + 1, dtype=torch.float64) / (1 << self.formats.index)
         self.register_buffer("mass", torch.floor(torch.exp(-at) * 2.0**bits + 0.5))
 
-    def look_up(self, name: str, x: Tensor) -> Tensor:
-        """The function of activations x, as activations."""
-        index = without_bits(x, self.formats.activation - self.formats.index)
-        index = saturated(index.clone() if index is x else index, self.last)
-        return self.get_buffer(name).index_select(0, index.flatten().int() + self.last).view(x.shape)
+    def look_up(self, x: Tensor, *names: str) -> Tensor:
+        """Functions of activations x, as activations: the first of the first part of its features, and so on, all
+        parts of the same size."""
+        index = without_bits(x, self.formats.activation - self.formats.index).clamp(-self.last, self.last)
+        index = (index.int() + self._start(names, x)).flatten()
+        return self.get_buffer("functions").flatten().index_select(0, index).view(x.shape)
+
+    def _start(self, names: tuple[str, ...], x: Tensor) -> Tensor:
+        """Where the argument 0 of each feature's function lies."""
+        key = (names, x.shape[-1], x.device)
+        start = self._starts.get(key)
+        if start is None:
+            at = torch.tensor([self.rows[name] * (2 * self.last + 1) + self.last for name in names], dtype=torch.int32)
+            start = self._starts[key] = at.repeat_interleave(x.shape[-1] // len(names)).to(x.device)
+        return start
 
     def prove(self) -> None:
         """UserError unless all tables hold what the bounds of `pointwise` and the sums of masses rely on."""
-        for name, table in self.named_buffers():
-            low, high = (0, 1 << 24) if name == "mass" else (-self.formats.one, self.formats.one)
-            if int(table.min()) < low or int(table.max()) > high or (name == "mass" and int(table[0]) < 1):
-                raise UserError(f"The table {name} of this frozen model holds impossible values.")
+        functions, masses, one = self.get_buffer("functions"), self.get_buffer("mass"), self.formats.one
+        ranges = [(functions[row], 0 if name == "sigmoid" else -one, one) for name, row in self.rows.items()]
+        for table, low, high in [*ranges, (masses, 0, 1 << 24), (masses[:1], 1, 1 << 24)]:
+            if int(table.min()) < low or int(table.max()) > high:
+                raise UserError("A table of this frozen model holds impossible values.")
 
     def masses(self, below: Tensor) -> Tensor:
         """exp(−below) · 2^bits for activations below ≥ 0, int64."""

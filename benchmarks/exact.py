@@ -60,7 +60,7 @@ def main() -> None:
 def measured(model: npx.ImageModel, data: npx.Split, name: str, limit: int = 0) -> list[dict[str, Any]]:
     exact = {form: npx.freeze(model, form=form) for form in FORMS}
     true = npx.evaluate(model, data, limit=limit)
-    few = data[:64]
+    few = data[:256] if data.shape[1] < 16 else data[:64]
     labels = condition_of(model, few.labels)
 
     def parallel() -> None:

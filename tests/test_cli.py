@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from nextpixel import cli
+from nextpixel import cli, load
 
 TINY = ["--epochs", "1", "--option", "layers=2", "--option", "features=6"]
 PROGRAM = [sys.executable, "-m", "nextpixel"]
@@ -30,6 +30,7 @@ COMMANDS = [
     ["decompress"],
     ["verify"],
     ["push"],
+    ["freeze"],
     ["check"],
     ["info"],
     ["families"],
@@ -499,3 +500,20 @@ def test_the_published_sets_can_be_read(nextpixel, folder):
     ended = nextpixel("train", "mnist", "--binarise", "dynamic", *flags)
     assert ended.status == 0
     assert "55,000 images of 1x28x28, 2 levels" in ended.err
+
+
+def test_freeze_writes_a_model_that_the_other_commands_take(nextpixel, folder):
+    ended = nextpixel("freeze", "run", "bits.npz", "--out", "made/frozen", "--json", "frozen.json")
+    assert ended.status == 0, ended.err
+    told = json.loads(Path("frozen.json").read_text())
+    assert told["form"] == "float32"
+    assert told["identity"] == load("made/frozen").identity
+    assert told["identity"] in ended.out
+    assert abs(told["cost_percent"]) < 0.1
+    evaluated = nextpixel("evaluate", "made/frozen", "bits.npz")
+    assert evaluated.status == 0, evaluated.err
+    assert nextpixel("sample", "made/frozen", "-n", 3, "--class", "each").status == 0
+    assert nextpixel("info", "made/frozen").status == 0
+    assert "already" in nextpixel("freeze", "made/frozen").error()
+    assert "int8" in nextpixel("freeze", "run", "--form", "int8").error()
+    assert nextpixel("freeze", "run", "--out", "two.npy").status == 2

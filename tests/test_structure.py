@@ -12,9 +12,12 @@ The rule, module by module (ours only; `errors`, `version` and `cache` may be im
     multiscale                -> the same; beside image_model, which does not know it
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
-    stepping, wavefront       -> causal, replay; image_model for its types only
+    stepping, wavefront       -> causal, replay; image_model for its types only (stepping: exact too)
     coding                    -> images.levels                          (never a network: it speaks to a protocol)
-    tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, coding, images
+    exact                     -> exact, stepping, coding, and what a model is made of (it alone may know the module
+                                 types); saving finds it when a frozen model is loaded
+    tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, exact, coding,
+                                 images
                                  (never networks or heads)
     checking, checks, figures -> the same, and causal
     cli                       -> anything but __main__
@@ -41,7 +44,7 @@ SOURCE = Path(nextpixel.__file__).parent
 FREE = {"errors", "version", "cache"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "wavefront", "saving", "coding", "images"}
+TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "wavefront", "saving", "exact", "coding", "images"}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
@@ -64,20 +67,21 @@ ALLOWED = {
     "stepping": {"causal", "replay"},
     "wavefront": {"causal", "replay"},
     "coding": {"coding", "images.levels"},
+    "exact": {*MODEL, "exact", "stepping", "coding"},
     "tasks": TASKS,
     "checking": LOOKING,
     "checks": LOOKING,
     "figures": LOOKING,
-    "cli": {*LOOKING, "networks", "heads", "embedding", "cli"},
+    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
 FOR_TYPES = {
-    "stepping": {"image_model"},
+    "stepping": {"image_model", "exact"},
     "wavefront": {"image_model"},
     "multiscale_stepping": {"multiscale"},
     "card": {"saving"},
 }
-WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale"}}
+WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale", "exact"}}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

@@ -2,6 +2,7 @@
 
 from nextpixel.checks import check
 from nextpixel.errors import UserError
+from nextpixel.exact import ExactModel, freeze
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
 from nextpixel.images import Dataset, Split, dataset
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "DecompressOptions",
     "Evaluation",
+    "ExactModel",
     "ImageModel",
     "MultiScaleModel",
     "Split",
@@ -43,6 +45,7 @@ __all__ = [
     "decompress",
     "evaluate",
     "families",
+    "freeze",
     "heads",
     "load",
     "sample",

@@ -30,19 +30,22 @@ class IntegerModel:
             sha.update(table.numpy().astype("<i8").tobytes())
         return sha.digest()
 
-    def symbols(self, images):
+    def in_sequence(self, images):
         return images.permute(0, 2, 3, 1).flatten(1)
 
-    def from_symbols(self, symbols, size):
+    def from_sequence(self, symbols, size):
         return symbols.reshape(len(symbols), *size, self.shape[0]).permute(0, 3, 1, 2)
+
+    def coding_order(self, size):
+        return None
 
     def masses(self, images, labels):
         rows = torch.zeros(*images.shape[:2], images.shape[2] + 1, images.shape[3] + 1, dtype=torch.long)
         rows[:, :, 1:, 1:] = images.long() + 1
         before = torch.zeros_like(images, dtype=torch.long)
         before[:, 1:] = images[:, :-1].long() + 1
-        left, above = self.symbols(rows[:, :, 1:, :-1]), self.symbols(rows[:, :, :-1, 1:])
-        before = self.symbols(before)
+        left, above = self.in_sequence(rows[:, :, 1:, :-1]), self.in_sequence(rows[:, :, :-1, 1:])
+        before = self.in_sequence(before)
         classed = self.classed[torch.zeros(len(images)).long() if labels is None else labels][:, None]
         for at in range(0, left.shape[1], self.stretch):
             part = slice(at, at + self.stretch)
@@ -66,11 +69,11 @@ class Steps:
         channel, row, column = self._place()
         left, above = self.rows[:, channel, row + 1, column], self.rows[:, channel, row, column + 1]
         before = self.rows[:, channel - 1, row + 1, column + 1] if channel else torch.zeros_like(left)
-        return 1 + self.model.left[left] + self.model.above[above] + self.model.before[before] + self.classed
+        return (1 + self.model.left[left] + self.model.above[above] + self.model.before[before] + self.classed)[None]
 
     def push(self, values):
         channel, row, column = self._place()
-        self.rows[:, channel, row + 1, column + 1] = values + 1
+        self.rows[:, channel, row + 1, column + 1] = values[0] + 1
         self.at += 1
 
 
@@ -81,7 +84,7 @@ def pictures_of(model, n, seed=0, size=None):
     size = size or model.shape[1:]
     steps, drawn = model.decoder(n, labels, size), []
     for _ in range(model.shape[0] * size[0] * size[1]):
-        drawn.append(torch.multinomial(steps.masses().double(), 1, generator=generator)[:, 0])
-        steps.push(drawn[-1])
+        drawn.append(torch.multinomial(steps.masses()[0].double(), 1, generator=generator)[:, 0])
+        steps.push(drawn[-1][None])
     dtype = torch.uint8 if model.levels <= 256 else torch.int32
-    return model.from_symbols(torch.stack(drawn, 1), size).to(dtype).contiguous(), labels
+    return model.from_sequence(torch.stack(drawn, 1), size).to(dtype).contiguous(), labels

@@ -192,7 +192,7 @@ def test_the_bits_of_a_pixel_are_those_of_its_masses():
     model = IntegerModel((2, 3, 4), 5)
     images, _ = pictures_of(model, 1)
     steps, wanted = model.decoder(1, None, (3, 4)), torch.zeros(3, 4)
-    for at, value in enumerate(model.symbols(images)[0].tolist()):
+    for at, value in enumerate(model.in_sequence(images)[0].tolist()):
         masses = steps.masses()[0].double()
         wanted.view(-1)[at // 2] -= torch.log2(masses[value] / masses.sum()).float()
         steps.push(torch.tensor([value]))

@@ -12,10 +12,10 @@ The rule, module by module (ours only; `errors`, `version` and `cache` may be im
     multiscale                -> the same; beside image_model, which does not know it
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
-    stepping, wavefront       -> causal, replay; image_model for its types only (stepping: exact too)
+    stepping, wavefront       -> causal, replay; image_model and exact for their types only
     coding                    -> images.levels                          (never a network: it speaks to a protocol)
-    exact                     -> exact, stepping, coding, and what a model is made of (it alone may know the module
-                                 types); saving finds it when a frozen model is loaded
+    exact                     -> exact, stepping, wavefront, coding, and what a model is made of (it alone may know
+                                 the module types); saving finds it when a frozen model is loaded
     tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, exact, coding,
                                  images
                                  (never networks or heads)
@@ -44,7 +44,19 @@ SOURCE = Path(nextpixel.__file__).parent
 FREE = {"errors", "version", "cache"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "wavefront", "saving", "exact", "coding", "images"}
+TASKS = {
+    "tasks",
+    "orders",
+    "model",
+    "image_model",
+    "multiscale",
+    "stepping",
+    "wavefront",
+    "saving",
+    "exact",
+    "coding",
+    "images",
+}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
@@ -67,7 +79,7 @@ ALLOWED = {
     "stepping": {"causal", "replay"},
     "wavefront": {"causal", "replay"},
     "coding": {"coding", "images.levels"},
-    "exact": {*MODEL, "exact", "stepping", "coding"},
+    "exact": {*MODEL, "exact", "stepping", "wavefront", "coding"},
     "tasks": TASKS,
     "checking": LOOKING,
     "checks": LOOKING,
@@ -77,7 +89,7 @@ ALLOWED = {
 }
 FOR_TYPES = {
     "stepping": {"image_model", "exact"},
-    "wavefront": {"image_model"},
+    "wavefront": {"image_model", "exact"},
     "multiscale_stepping": {"multiscale"},
     "card": {"saving"},
 }

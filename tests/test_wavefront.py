@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import nextpixel as npx
-from nextpixel.causal import Diagonals, Layout, PixelConv, UnwrittenError, Wave, Whole
+from nextpixel.causal import Layout, PixelConv, UnwrittenError, Wave, WaveMemory, Whole
 from nextpixel.checking.diagonals import whole_is_wavefront
 from nextpixel.networks import families
 from nextpixel.replay import native, waves
@@ -144,7 +144,7 @@ def test_a_diagonal_that_is_too_flat_is_noticed():
     (finding,) = whole_is_wavefront([model], (4, 6), 1e-10)
     assert not finding.passed
     assert finding.fault == "wavefront fails"
-    memory = Diagonals(torch.zeros(0), 1, 3, 3, slope=2)
+    memory = WaveMemory(torch.zeros(0), 1, 3, 3, slope=2)
     run, stream = Wave(memory), memory.stream("x", 4, 1, 1)
     with pytest.raises(UnwrittenError):
         stream.tap(run, 0, 0, 1)

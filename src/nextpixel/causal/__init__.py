@@ -2,7 +2,7 @@
 
 from nextpixel.causal.attention import CausalAttention, Positions
 from nextpixel.causal.convolution import PixelConv, RowConv, ShiftDown
-from nextpixel.causal.diagonals import Diagonals, Stream, Wave
+from nextpixel.causal.diagonals import Stream, Wave, WaveMemory
 from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
 from nextpixel.causal.lstm import CELL_LIMIT, Diagonals
 from nextpixel.causal.masked import EarlierInputs, MaskedLinear, Units, steps_of
@@ -50,6 +50,7 @@ __all__ = [
     "Units",
     "UnwrittenError",
     "Wave",
+    "WaveMemory",
     "Whole",
     "centre_mask",
     "initialise_from_data",

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextpixel.causal.diagonals import Diagonals, Stream, Wave
+from nextpixel.causal.diagonals import Stream, Wave, WaveMemory
 from nextpixel.causal.layout import Layout, Mask, centre_mask
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, Whole
 
@@ -114,7 +114,7 @@ class PixelConv(nn.Module):
     ):
         super().__init__()
         self.inputs, self.outputs, self.mask = inputs, outputs, mask
-        self.left, self.rows = left, rows
+        self.left, self.rows, self.cut = left, rows, cut
         self.side = (side, side) if isinstance(side, int) else side
         if not rows:
             self.side = (0, 0)
@@ -173,9 +173,9 @@ class PixelConv(nn.Module):
         own = F.pad(torch.cat([own, at], 2), (self.reach - self.left, self.side[1]))[:, :, None]
         if not self.rows:
             return self._scaled(own)
-        return self._scaled(torch.cat([F.pad(self._above(), (self.reach - self.side[0], 0)), own], 2))
+        return self._scaled(torch.cat([F.pad(self.rectangle(), (self.reach - self.side[0], 0)), own], 2))
 
-    def _above(self) -> Tensor:
+    def rectangle(self) -> Tensor:
         """The weights of the rows above as a rectangle, [outputs, inputs, rows, columns]."""
         if not self.ragged:
             return self.above
@@ -229,7 +229,7 @@ class PixelConv(nn.Module):
         """Diagonals of the input that are looked at, the current one included."""
         return 1 + max([self.left, *(slope * up - d for up, d in self.taps_above)])
 
-    def _stream(self, memory: Diagonals) -> Stream:
+    def _stream(self, memory: WaveMemory) -> Stream:
         if self.mask == "A":
             return memory.stream("input", 0, 0)  # made by whoever steps
         return memory.stream(self, self.times(memory.slope), self.inputs.width, self.rows)

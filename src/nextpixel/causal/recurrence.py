@@ -95,9 +95,9 @@ class RowLSTM(Recurrent):
         hiddens = memory.stream(self, times, features, 1, self.first_hidden.detach())
         cells = memory.stream((self, "cell"), memory.slope + 1, features, 1, self.first_cell.detach())
         above = [hiddens.tap(run, 1, d, features) for d in range(-self.side, self.side + 1)]
-        gates = torch.addmm(x, torch.cat(above, 1), weights[group])
+        gates = self.with_states(x, torch.cat(above, 1), weights[group])
         cell = cells.tap(run, 1, 0, features)[:, starts[group] : ends[group]]
-        hidden, cell = lstm_cell(gates, cell)
+        hidden, cell = self.cell(gates, cell)
         hiddens.write(run, starts[group], hidden)
         cells.write(run, starts[group], cell)
         return hidden
@@ -117,6 +117,10 @@ class RowLSTM(Recurrent):
             first = self.first_hidden.detach().expand(memory.n, 1, memory.width, -1)
             above = F.pad(first, (0, 0, self.side, self.side))
         return self.from_states(above, kernel)[:, 0].contiguous()
+
+    def with_states(self, x: Tensor, states: Tensor, weight: Tensor) -> Tensor:
+        """Gates [n, outputs] from the input's part and states [n, width · d] in the row above."""
+        return torch.addmm(x, states, weight)
 
     def from_states(self, hidden: Tensor, kernel: Tensor) -> Tensor:
         """What a row of hidden states, padded [N, 1, W + 2·side, d], adds to the gates of the row below."""

@@ -37,7 +37,7 @@ class Decoded(NamedTuple):
 
 def piece_intervals(model: Codable, pieces: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where the symbols of pieces [n, C, h, w] lie: (left, size), int32 [n, T] in coding order."""
-    symbols = model.symbols(pieces).long().cpu()
+    symbols = model.in_sequence(pieces).long().cpu()
     left, size = torch.empty_like(symbols, dtype=torch.int32), torch.empty_like(symbols, dtype=torch.int32)
     at = 0
     for masses in model.masses(pieces, labels):
@@ -46,7 +46,8 @@ def piece_intervals(model: Codable, pieces: Tensor, labels: Tensor | None) -> tu
         at = stretch.stop
     if at != symbols.shape[1]:
         raise ValueError(f"the model gave masses for {at} of {symbols.shape[1]} symbols")
-    return left, size
+    order = model.coding_order((pieces.shape[2], pieces.shape[3]))
+    return (left, size) if order is None else (left[:, order], size[:, order])
 
 
 def encode(
@@ -88,29 +89,36 @@ def decode(
         steppers.append((first, last, model.decoder(last - first, given, size)))
     length = model.shape[0] * size[0] * size[1]
     symbols = torch.empty(total, length, dtype=storage_dtype(model.levels))
-    for at in range(length):
+    at = 0
+    while at < length:
+        masses = [stepper.masses().cpu() for _, _, stepper in steppers]
+        wanted = frequencies(torch.cat(masses, 1)).numpy()  # [a, pieces, K]
+        values = np.zeros(wanted.shape[:2], np.int64)
+        for index, job in enumerate(jobs):
+            which, coder = slice(ends[index] - job.pieces, ends[index]), coders[index]
+            if coder is None:
+                continue
+            try:
+                found = coder.decode(wanted[:, which].reshape(-1, wanted.shape[2]))
+            except InvalidWordsError:
+                coders[index] = None  # its lanes go on with zeros, which nobody reads
+            else:
+                values[:, which] = found.reshape(-1, job.pieces)
+        pushed = torch.from_numpy(values)
+        symbols[:, at : at + len(pushed)] = pushed.T
         for first, last, stepper in steppers:
-            wanted = frequencies(stepper.masses().cpu()).numpy()
-            values = np.zeros(last - first, np.int64)
-            for index, job in enumerate(jobs):
-                low, high = max(first, ends[index] - job.pieces) - first, min(last, ends[index]) - first
-                coder = coders[index]
-                if coder is None or low >= high:
-                    continue
-                try:
-                    values[low:high] = coder.decode(wanted[low:high])
-                except InvalidWordsError:
-                    coders[index] = None  # its lanes go on with zeros, which nobody reads
-            pushed = torch.from_numpy(values)
-            symbols[first:last, at] = pushed
-            stepper.push(pushed)
-        progress((at + 1) / length)
-    found: list[Decoded | None] = []
+            stepper.push(pushed[:, first:last])
+        at += len(pushed)
+        progress(at / length)
+    order = model.coding_order(size)
+    if order is not None:
+        symbols[:, order] = symbols.clone()
+    decoded: list[Decoded | None] = []
     for job, end, intact in zip(jobs, ends, coders, strict=True):
         which = slice(end - job.pieces, end)
-        pieces = model.from_symbols(symbols[which], size)
-        found.append(None if intact is None else Decoded(pieces, None if labels is None else labels[which]))
-    return found
+        pieces = model.from_sequence(symbols[which], size)
+        decoded.append(None if intact is None else Decoded(pieces, None if labels is None else labels[which]))
+    return decoded
 
 
 def store(pieces: Tensor, labels: Tensor | None, levels: int, classes: int) -> bytes:

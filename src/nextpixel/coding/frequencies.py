@@ -50,6 +50,11 @@ def intervals(masses: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
     return start + symbols.long(), end - start + 1
 
 
+def log_probabilities(masses: Tensor) -> Tensor:
+    """Log-probabilities with which the values are coded, nats, float64 [..., K]."""
+    return torch.log((frequencies(masses) + 1).double() / TOTAL)
+
+
 def bits(sizes: Tensor) -> Tensor:
     """What intervals of these sizes cost, float64 of the same shape. For people and plans; no bit depends on it."""
     return PRECISION - torch.log2(sizes.double())

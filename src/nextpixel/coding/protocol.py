@@ -14,14 +14,14 @@ from torch import Tensor
 
 
 class Decoder(Protocol):
-    """n pictures of one size that become known symbol by symbol."""
+    """n pictures of one size that become known in coding order, the next a ≥ 1 symbols of each at a time."""
 
     def masses(self) -> Tensor:
-        """Masses of the next symbol's values, int64 [n, K]: each at least 0, their sum 1 to 2³¹. Asking twice changes
-        nothing."""
+        """Masses of the next symbols' values, int64 [a, n, K]: each at least 0, their sum 1 to 2³¹. Asking twice
+        changes nothing. a depends on the size of the pictures and the position only."""
 
     def push(self, values: Tensor) -> None:
-        """The next symbol is values, int64 [n]."""
+        """The next symbols are values, int64 [a, n]."""
 
 
 class Codable(Protocol):
@@ -50,16 +50,20 @@ class Codable(Protocol):
     def classes(self) -> int | None:
         """Number of classes the model is conditioned on, up to 65536; None for an unconditional model."""
 
-    def symbols(self, images: Tensor) -> Tensor:
-        """Images [n, C, H, W] as [n, T] in coding order, whatever the type of the entries."""
+    def in_sequence(self, symbols: Tensor) -> Tensor:
+        """[n, C, H, W] as [n, T] in the order in which the model predicts, whatever the type of the entries."""
 
-    def from_symbols(self, symbols: Tensor, size: tuple[int, int]) -> Tensor:
-        """The inverse of `symbols` for pictures of (H, W) = size."""
+    def from_sequence(self, symbols: Tensor, size: tuple[int, int]) -> Tensor:
+        """The inverse of `in_sequence` for pictures of (H, W) = size."""
+
+    def coding_order(self, size: tuple[int, int]) -> Tensor | None:
+        """The numbers, in sequence, of the symbols of a picture as they are coded, int64 [T]; None for 0, 1, 2, …
+        Whatever a symbol's masses depend on must be coded before it."""
 
     def masses(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
         """Masses of every symbol of images [n, C, H, W] given the symbols before it and labels [n], from one pass over
-        whole pictures: consecutive stretches of the coding order, int64 [n, t, K] with Σt = T. The model chooses t so
-        that a stretch fits into memory."""
+        whole pictures: consecutive stretches of the sequence, int64 [n, t, K] with Σt = T. The model chooses t so that
+        a stretch fits into memory."""
 
     def decoder(self, n: int, labels: Tensor | None, size: tuple[int, int]) -> Decoder:
         """n pictures of (H, W) = size before their first symbol."""

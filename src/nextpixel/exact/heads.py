@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nextpixel.exact.frequencies import log_probabilities
+from nextpixel.coding.frequencies import log_probabilities
 from nextpixel.exact.layers import ExactLinear
 from nextpixel.exact.numbers import Formats, rounded, saturated
 from nextpixel.exact.proof import Before, proved

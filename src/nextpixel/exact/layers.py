@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextpixel.causal import Cursor, PixelConv, RowConv, Run, Whole
+from nextpixel.causal import Cursor, PixelConv, RowConv, Run, Wave, Whole
 from nextpixel.exact.numbers import Formats, rounded, saturated, scales, shifted, without_bits, without_bits_bound
 
 
@@ -87,21 +87,24 @@ class IntegerWeights:
 
 class ExactPixelConv(IntegerWeights, PixelConv):
     def __init__(self, layer: PixelConv, formats: Formats, drop: int = 0):
-        PixelConv.__init__(self, layer.inputs, layer.outputs, layer.mask, layer.left, layer.rows, layer.side)
+        PixelConv.__init__(
+            self, layer.inputs, layer.outputs, layer.mask, layer.left, layer.rows, layer.side, cut=layer.cut
+        )
         self.make_exact(formats, drop)
 
     def forward(self, x: Tensor | None, run: Run) -> Tensor:
         x = None if x is None else without_bits(x, self.drop)
         if isinstance(run, Cursor):
             scale = run.memory.plan((self, "scales"), lambda: self._step_scales(run.memory.like))
-            return saturated(shifted(self._step(x, run), scale[run.group]), self.formats.limit)
+            made = self._wave(x, run) if isinstance(run, Wave) else self._step(x, run)
+            return saturated(shifted(made, scale[run.group]), self.formats.limit)
         assert x is not None
         if run.memory is not None and self.mask == "B" and self._remembers:
             self._ring(run.memory).write_last_rows(x[..., self.inputs.group_major()])
         sums: Tensor = self.bias
         if self.rows:
             padded = F.pad(x, (0, 0, *self.side, self.rows, 0))[:, :-1]
-            sums = product(sums, taps(padded, self.rows, sum(self.side) + 1), as_matrix(self.above))
+            sums = product(sums, taps(padded, self.rows, sum(self.side) + 1), as_matrix(self.rectangle()))
         centre = self.centre_weight()
         own = [] if centre is None else [centre[..., None]]
         own = [self.before, *own] if self.left else own
@@ -124,7 +127,8 @@ class ExactPixelConv(IntegerWeights, PixelConv):
         first = ring.left - self.side[0]
         block = ring.block(run.row - self.rows, run.row - 1)[:, :, first : first + ring.width + sum(self.side)]
         weight, bias = run.memory.plan(
-            (self, "above"), lambda: (as_matrix(self.above[order][:, self.inputs.group_major()]), self.bias[order])
+            (self, "above"),
+            lambda: (as_matrix(self.rectangle()[order][:, self.inputs.group_major()]), self.bias[order]),
         )
         return product(bias, taps(block, self.rows, sum(self.side) + 1), weight).view(len(block), ring.width, -1)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nextpixel.coding.frequencies import log_probabilities
 from nextpixel.embedding import ConditionEmbedding
 from nextpixel.errors import UserError
 from nextpixel.exact.conversion import exact_head, exact_network
 from nextpixel.exact.decoder import Decoder
 from nextpixel.exact.embedding import ExactEmbedding
-from nextpixel.exact.frequencies import log_probabilities
 from nextpixel.exact.numbers import Formats
 from nextpixel.exact.proof import Before, bounded
 from nextpixel.exact.selftest import SelfTest
@@ -29,6 +30,7 @@ ARITHMETIC = {"float32": 1, "float64": 2}
 HOLDERS = (torch.float32, torch.float64, torch.int64)
 """types of tensor that can hold the integers, the faster ones first"""
 POSITIONS = 4096  # evaluated at a time: their activations stay in the cache
+MASSES = 1 << 22  # held at a time, when pictures are encoded
 
 
 class ExactModel(OrderedModel):
@@ -151,27 +153,36 @@ class ExactModel(OrderedModel):
             return None if self.told is None else self.told.expand(n, 1, 1, -1)
         return self.condition(parts, size)
 
-    @torch.no_grad()
     def masses(self, images: Tensor, labels: object = None) -> Tensor:
-        """Masses of all values of all symbols, given those before, int64 [N, T, K] with T = C·H·W in coding order
-        (`in_sequence`): one parallel pass. labels: for a class-conditional model, an int or one a picture, [N]."""
+        """Masses of all values of all symbols, given those before, int64 [N, T, K] with T = C·H·W in the order of
+        `in_sequence`: one parallel pass. labels: for a class-conditional model, an int or one a picture, [N]."""
+        return torch.cat(list(self.stretches(images, labels)), 1)
+
+    @torch.no_grad()
+    def stretches(self, images: Tensor, labels: object = None) -> Iterator[Tensor]:
+        """`masses` in parts, [N, t, K] with Σt = T, none of which takes much memory."""
         x = self.placement.forth(self.check_images(images))
         self.ready()
         n, channels, rows, columns = x.shape
         told = self.embed_condition(labels, n, (images.shape[2], images.shape[3]))
-        result = torch.empty(n, rows * columns * channels, self.levels, dtype=torch.long, device=x.device)
         at_once = max(1, POSITIONS // (rows * columns))
+        found = []
         for start in range(0, n, at_once):
             part = slice(start, start + at_once)
             features = self.network(self.embedding(x[part], self.like()), None if told is None else told[part])
-            groups = features.flatten(0, 2).split(list(self.head.sizes), -1)
-            values = x[part].permute(0, 2, 3, 1).flatten(0, 2)
+            found.append(features.flatten(1, 2))
+        features = torch.cat(found) if found else self.like().new_zeros(0, rows * columns, sum(self.head.sizes))
+        values = x.permute(0, 2, 3, 1).flatten(1, 2)
+        pixels = max(1, MASSES // max(1, n * channels * self.levels))
+        for start in range(0, rows * columns, pixels):
+            part = slice(start, start + pixels)
+            groups = features[:, part].flatten(0, 1).split(list(self.head.sizes), -1)
+            earlier = values[:, part].flatten(0, 1)
             each = [
-                self.head.masses(groups[0 if self.head.orders_channels else c], c, values[:, :c])
+                self.head.masses(groups[0 if self.head.orders_channels else c], c, earlier[:, :c])
                 for c in range(channels)
             ]
-            result[part] = torch.stack(each, 1).view(len(x[part]), -1, self.levels)
-        return result
+            yield torch.stack(each, 1).view(n, -1, self.levels)
 
     def decoder(self, n: int = 1, labels: object = None, size: tuple[int, int] | None = None) -> Decoder:
         """n pictures to be made symbol by symbol from the same integers: `.masses()`, then `.push(values)`."""

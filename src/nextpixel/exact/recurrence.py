@@ -101,6 +101,10 @@ class ExactRowLSTM(IntegerStates, RowLSTM):
         sums = product(sums, taps(hidden, 1, 2 * self.side + 1), as_matrix(kernel))
         return self.gates_of(sums).view(len(hidden), 1, -1, len(kernel))
 
+    def with_states(self, x: Tensor, states: Tensor, weight: Tensor) -> Tensor:
+        sums = product(states.new_zeros(weight.shape[1]), states, weight)
+        return self.add(x, self.gates_of(sums))
+
 
 class ExactDiagonalBiLSTM(IntegerStates, DiagonalBiLSTM):
     def __init__(self, layer: DiagonalBiLSTM, formats: Formats, tables: Tables, name: str):

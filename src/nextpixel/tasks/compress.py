@@ -17,6 +17,7 @@ from nextpixel.coding.frequencies import bits
 from nextpixel.coding.layout import CHUNK_BYTES
 from nextpixel.coding.pieces import Run, groups
 from nextpixel.errors import UserError
+from nextpixel.exact import Coded, ExactModel, freeze
 from nextpixel.images import Split
 from nextpixel.saving import CONFIG, WEIGHTS
 from nextpixel.tasks.evaluate import check_split
@@ -45,14 +46,11 @@ class CompressOptions:
 
 
 def codable(model: Any) -> Codable:
-    """The model in integer arithmetic; UserError for a model that is still in floating point."""
+    """The model in integer arithmetic: as it is, if it is frozen, or frozen now."""
     if isinstance(getattr(model, "identity", None), bytes):
-        frozen: Codable = model
-        return frozen
-    raise UserError(
-        "This model computes in floating point, which differs from machine to machine: "
-        "freeze the model first: nextpixel freeze MODEL."
-    )
+        given: Codable = model
+        return given
+    return Coded(model if isinstance(model, ExactModel) else freeze(model))
 
 
 def compress(
@@ -111,7 +109,7 @@ def bits_map(
         for at in range(0, len(pieces), batch_size):
             part = slice(at, at + batch_size)
             _, size = piece_intervals(frozen, pieces[part], None if given is None else given[part])
-            costs = frozen.from_symbols(bits(size), (group.height, group.width))
+            costs = frozen.from_sequence(bits(size), (group.height, group.width))
             group.put(shown, at, costs.sum(1, keepdim=True))
     return shown[:, 0]
 

@@ -250,9 +250,11 @@ def test_a_photograph_with_a_lost_tile_is_written_as_damaged(using, nextpixel, t
     assert not np.array_equal(found, image)
 
 
-def test_a_float_model_is_told_to_freeze(nextpixel, tmp_path, tiny, monkeypatch):
+def test_a_float_model_is_frozen_and_that_is_said(nextpixel, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny(shape=(1, 8, 8), levels=17).save_pretrained(tmp_path / "float")
-    ended = nextpixel("compress", "float", "digits")
-    assert ended.status == 2
-    assert "nextpixel freeze" in ended.error()
+    ended = nextpixel("compress", "float", "digits", "--split", "valid", "--no-verify")
+    assert ended.status == 0
+    assert "nextpixel freeze" in ended.err
+    assert nextpixel("freeze", "float", "--out", "frozen").status == 0
+    assert nextpixel("verify", "archive.npx", "frozen").status == 0

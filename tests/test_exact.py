@@ -150,9 +150,9 @@ def test_pictures_are_coded_in_an_order_in_which_they_can_be_decoded(family, ord
 @pytest.mark.parametrize("family", FREEZABLE)
 def test_archives_come_back_in_other_batches_threads_and_types(family):
     exact = npx.freeze(build(family, classes=3))
-    x, labels = pictures(exact, 13)
+    x, labels = pictures(exact, 200)
     torch.set_num_threads(1)
-    archive = npx.compress(exact, x, labels=labels, batch_size=5, chunk_bytes=60, verify=False)
+    archive = npx.compress(exact, x, labels=labels, batch_size=50, chunk_bytes=60, verify=False)
     assert npx.archive_info(archive)["chunks"] > 1
     torch.set_num_threads(2)
     with torch.backends.mkldnn.flags(enabled=False):

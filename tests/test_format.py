@@ -120,8 +120,8 @@ def from_words(coded, model, held, size, classes, levels):
     for row in range(size[0]):  # the model's own order: raster, channels inside a pixel
         for column in range(size[1]):
             for channel in range(model.shape[0]):
-                found = [words.symbol(masses) for masses in steps.masses().tolist()]
-                steps.push(torch.tensor(found))
+                found = [words.symbol(masses) for masses in steps.masses()[0].tolist()]
+                steps.push(torch.tensor(found)[None])
                 for piece, value in zip(values, found, strict=True):
                     piece[channel, row, column] = value
     return labels, values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
 from nextpixel.coding import Codable, File
 from nextpixel.errors import UserError
+from nextpixel.exact import Coded, ExactModel
 from nextpixel.images import names
 from nextpixel.tasks import compress as compressing
 from nextpixel.tasks import decompress as decompressing
@@ -24,7 +26,7 @@ from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.export import save_pictures
 from nextpixel.tasks.pictures import Pictures, check_new, read_array, read_files, write_files
 
-Model = Annotated[str, typer.Argument(help="frozen model: its folder, or hub id", show_default=False)]
+Model = Annotated[str, typer.Argument(help="model, better frozen: its folder, or hub id", show_default=False)]
 ArchiveFile = Annotated[Path, typer.Argument(help="an archive that compress wrote", show_default=False)]
 MaybeModel = Annotated[
     str | None, typer.Argument(help="the model it was made with; not needed if it is inside", show_default=False)
@@ -61,7 +63,11 @@ def compress(
     images: DataOptions,
 ) -> None:
     """Compress pictures without loss into one archive, and prove it by decoding (unless --no-verify)."""
-    frozen = compressing.codable(open_model(model, device))
+    opened = open_model(model, device)
+    frozen = compressing.codable(opened)
+    if isinstance(frozen, Coded) and not isinstance(opened, ExactModel):
+        keep = f"nextpixel freeze {shlex.quote(model)}"
+        typer.echo(f"The model was frozen for this; to decode elsewhere, keep it frozen: {keep}", err=True)
     pictures = _pictures(data, frozen.shape[0], frozen.levels, split, images)
     archive = compressing.compress(frozen, pictures, options, progress=True)
     _write(out, archive)

@@ -377,6 +377,17 @@ def test_any_integer_that_changes_changes_the_identity():
     assert frozen(build("pixelcnn"), FORMS["float32"]).identity != frozen(build("pixelcnn"), FORMS["float64"]).identity
 
 
+def test_a_model_has_one_identity_saved_or_not(tmp_path):
+    model = build("gated_pixelcnn", classes=3)
+    model.save_pretrained(tmp_path)
+    assert npx.freeze(npx.load(tmp_path)).identity == npx.freeze(model).identity
+    exact = npx.freeze(model)
+    exact.set_class_prior(torch.tensor([0.5, 0.25, 0.25]))  # decides no integer of a picture
+    assert exact.identity == npx.freeze(model).identity
+    exact.save_pretrained(tmp_path)
+    assert npx.load(tmp_path).log_class_prior().exp().tolist() == [0.5, 0.25, 0.25]
+
+
 def test_tables_are_loaded_not_made_again(tmp_path, monkeypatch):
     exact = npx.freeze(build("gated_pixelcnn"))
     exact.save_pretrained(tmp_path)

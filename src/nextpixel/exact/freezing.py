@@ -68,7 +68,8 @@ def _measured(exact: ExactModel, model: ImageModel, data: Any) -> ExactModel:
 
 def frozen(model: ImageModel, formats: Formats) -> ExactModel:
     """The model in these formats; UserError if a layer cannot be proved in them."""
-    exact = ExactModel(model.made_with(), formats.to_dict(), model.order.name)
+    source = {name: value for name, value in model.made_with().items() if value is not None}
+    exact = ExactModel(source, formats.to_dict(), model.order.name)
     drops: dict[str, int] = {}
 
     def take(name: str, layer: Any, bounds: Tensor) -> None:
@@ -138,7 +139,6 @@ def _take_condition(exact: ExactModel, model: ImageModel) -> None:
     bits, limit = exact.formats.activation, exact.formats.limit
     if exact.condition is not None and model.condition is not None:
         exact.condition.table.weight.copy_(saturated(rounded(model.condition.table.weight + added, bits), limit))
-        prior = model.get_buffer("class_prior").double()
-        exact.get_buffer("class_prior").copy_(rounded(prior / prior.sum(), 24))
+        exact.set_class_prior(model.get_buffer("class_prior").double())
     elif exact.told is not None and vector is not None:
         exact.told.copy_(saturated(rounded(vector.flatten(), bits), limit))

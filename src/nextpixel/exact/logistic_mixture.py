@@ -22,7 +22,7 @@ MASS = 22  # bits of that table's entries
 WEIGHT = 18  # bits of the weights of the components, which add up to 1 or a little less
 KEPT = 30  # bits of the sum of the masses of all levels
 ARGUMENT = 17  # the logistic function is 0 or 1, to its bits, where its argument is further from 0
-AT_ONCE = 2**20  # elements that are worked on together
+AT_ONCE = 2**16  # elements that are worked on together: what stays in the cache
 
 
 class ExactLogisticMixture(ExactHead):

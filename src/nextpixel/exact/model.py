@@ -17,7 +17,7 @@ from nextpixel.errors import UserError
 from nextpixel.exact.conversion import exact_head, exact_network
 from nextpixel.exact.decoder import Decoder
 from nextpixel.exact.embedding import ExactEmbedding
-from nextpixel.exact.numbers import Formats
+from nextpixel.exact.numbers import Formats, rounded
 from nextpixel.exact.proof import Before, bounded
 from nextpixel.exact.selftest import SelfTest
 from nextpixel.exact.tables import Tables
@@ -190,6 +190,9 @@ class ExactModel(OrderedModel):
 
     def stepper(self, n: int = 1, condition: object = None, size: tuple[int, int] | None = None) -> Any:
         return self.decoder(n, condition, size)
+
+    def set_class_prior(self, shares: Tensor) -> None:
+        self.get_buffer("class_prior").copy_(rounded(shares / shares.sum(), 24))
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
         values = self.in_sequence(x).long()

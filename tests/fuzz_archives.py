@@ -116,6 +116,8 @@ def main():
                 print(f"number {index} of {name}, seed {arguments.seed}: {data.hex()}", file=sys.stderr)
                 raise
             slowest = max(slowest, time.monotonic() - started)
+            if (index + 1) % 5000 == 0:
+                print(f"{index + 1} {name}: {dict(results)}", flush=True)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"{count} {name} in {time.monotonic() - began:.0f} s, slowest {slowest:.2f} s, {dict(results)}")
         print(f"peak memory {peak / 1024:.0f} MiB, {before / 1024:.0f} MiB after decoding the archive itself")

@@ -110,22 +110,21 @@ def _size(data: bytes | bytearray) -> int | None:
     return FIXED.size + RUN.size * runs + CRC.size if 1 <= runs <= MOST_RUNS else None
 
 
-def _intact(packed: bytes | bytearray) -> bool:
-    return packed[: len(MAGIC)] == MAGIC and zlib.crc32(packed[:-4]) == int.from_bytes(packed[-4:], "little")
+def _intact(packed: bytes | memoryview) -> bool:
+    return zlib.crc32(packed[:-4]) == int.from_bytes(packed[-4:], "little") and packed[: len(MAGIC)] == MAGIC
 
 
 def _repaired(data: bytes) -> bytes | None:
     """The header with one byte changed so that its checksum is right."""
     trial = bytearray(data)
-    for at in range(len(trial)):
-        size = _size(trial)
-        if not RUNS_AT <= at < RUNS_AT + 4 and (size is None or at >= size):
-            continue
+    view = memoryview(trial)
+    usual, runs = _size(data) or 0, range(RUNS_AT, RUNS_AT + 4)
+    for at in [*runs, *range(min(usual, len(data)))]:
         kept = trial[at]
         for value in range(256):
             trial[at] = value
-            size = _size(trial)
-            if size is not None and size <= len(trial) and _intact(trial[:size]):
+            size = usual if at not in runs else _size(trial) or 0
+            if 0 < size <= len(trial) and _intact(view[:size]):
                 return bytes(trial[:size])
         trial[at] = kept
     return None

@@ -25,7 +25,7 @@ from nextpixel.multiscale import MultiScaleModel
 from nextpixel.tasks.drawing import SampleOptions, choose, chosen
 from nextpixel.tasks.progress import Steps
 
-AHEAD = 2  # rows; with more or fewer there are more passes (`python -m benchmarks.guessing --ahead 1 2 3 28`)
+AHEAD = 3  # rows: of 1, 2, 3, 4 and all the best or near it for every trained model tried (benchmarks/guessing.py)
 
 
 def why_not(model: Model) -> str | None:

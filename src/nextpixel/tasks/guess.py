@@ -25,7 +25,7 @@ from nextpixel.multiscale import MultiScaleModel
 from nextpixel.tasks.drawing import SampleOptions, choose, chosen
 from nextpixel.tasks.progress import Steps
 
-AHEAD = 3  # rows: of 1, 2, 3, 4 and all the best or near it for every trained model tried (benchmarks/guessing.py)
+AHEAD = 3  # rows: with fewer most models take more passes, with more a pass costs more (docs/results.md)
 
 
 def why_not(model: Model) -> str | None:

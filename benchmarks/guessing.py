@@ -1,6 +1,6 @@
 """Guess and verify beside the Cursor: passes and CPU seconds of trained models (random weights say nothing here).
 
-python -m benchmarks.guessing [MODEL ...] [--threads 1] [--batches 1 2 16 64] [--ahead 1 2 3 28]
+python -m benchmarks.guessing [MODEL ...] [--threads 1] [--batches 1 2 16 64] [--ahead 1 2 3 4 28]
 
 MODEL: folders of trained models; by default the one in benchmarks/models. CPU seconds are those of the process, which
 other work on the machine changes least. "Eager" is the Cursor without the compiled kernels. All methods draw the same
@@ -74,7 +74,7 @@ def main() -> None:
     for name, value in {"threads": 1, "repeats": 1, "pictures": 16}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 16, 64])
-    parser.add_argument("--ahead", type=int, nargs="+", default=[1, 2, 3, 28])
+    parser.add_argument("--ahead", type=int, nargs="+", default=[1, 2, 3, 4, 28])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ from nextpixel.errors import UserError
 from nextpixel.model import Model
 from nextpixel.replay import native
 from nextpixel.tasks.drawing import SampleOptions, uniform_noise
-from nextpixel.tasks.guess import guess
+from nextpixel.tasks.guess import AHEAD, guess
 from nextpixel.tasks.methods import FEW, FEW_ELSEWHERE, METHODS, pick
 from nextpixel.tasks.progress import Steps
 
@@ -53,7 +53,7 @@ def assert_same(model, n=5, **options):
     return expected
 
 
-def passes_of(model, n=4, ahead=2, options=None):
+def passes_of(model, n=4, ahead=AHEAD, options=None):
     return guess(model, None, uniform_noise(0, range(n), model.shape), options or SampleOptions(), ahead=ahead)
 
 
@@ -163,7 +163,7 @@ def test_a_model_that_ignores_context_takes_a_pass_to_guess_and_one_to_verify(ti
     assert images.double().std() > 0.1
     assert int(passes.max()) == 2
     # Two passes for each two rows that are guessed together, and for the last one.
-    assert int(passes_of(model, n=20)[1].max()) <= 2 * 3
+    assert int(passes_of(model, n=20, ahead=2)[1].max()) <= 2 * 3
 
 
 def test_one_pass_where_the_first_guess_is_right(tiny):

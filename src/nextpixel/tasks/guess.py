@@ -25,7 +25,7 @@ from nextpixel.multiscale import MultiScaleModel
 from nextpixel.tasks.drawing import SampleOptions, choose, chosen
 from nextpixel.tasks.progress import Steps
 
-AHEAD = 2  # rows; with more or fewer there are more passes (`python -m benchmarks.guessing --ahead 1 2 3 28`)
+AHEAD = 3  # rows: with fewer most models take more passes, with more a pass costs more (docs/results.md)
 
 
 def why_not(model: Model) -> str | None:

@@ -7,6 +7,7 @@ from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
 from nextpixel.causal.masked import EarlierInputs, MaskedLinear, Units, steps_of
 from nextpixel.causal.normalisation import initialise_from_data
 from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Dropout, Gate, Highway, LinearGate, ReLU, Sigmoid, Split
+from nextpixel.causal.products import Pointwise
 from nextpixel.causal.recurrence import DiagonalBiLSTM, RowLSTM
 from nextpixel.causal.resampling import DoublePixels, DoubleRows, Halve
 from nextpixel.causal.running_sum import PixelLinear, RunningSum
@@ -34,6 +35,7 @@ __all__ = [
     "Memory",
     "PixelConv",
     "PixelLinear",
+    "Pointwise",
     "Positions",
     "ReLU",
     "Ring",

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Add, Dropout, Gate, Layout, PixelConv, ReLU, RowConv, Run, ShiftDown, Split
+from nextpixel.causal import Add, Dropout, Gate, Layout, PixelConv, Pointwise, ReLU, RowConv, Run, ShiftDown, Split
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
 
 
@@ -135,7 +135,7 @@ class _Layer(nn.Module):
             self.down = RowConv(features, 2 * features, height, 1)
         else:
             self.down = RowConv(inputs.width, 2 * features, height, kernel)
-        self.link = nn.Linear(2 * features, self.gated.width)
+        self.link = Pointwise(2 * features, self.gated.width)
         if condition is not None:
             self.condition_across = nn.Linear(condition, self.gated.width, bias=False)
             if not last:

@@ -104,12 +104,15 @@ class ImageModel(OrderedModel):
         """Network features of all symbols, [N, rows, columns, ·], in the grid of the model's order (raster: H, W)."""
         size = (x.shape[2], x.shape[3])
         embedded = self.embedding(self.placement.forth(x), self.like())
-        run = Whole(order=self.pixel_order(size))
+        run = Whole(order=self.pixel_order(size), recompute=self.recompute)
         return self.network(embedded, self.embed_condition(condition, len(x), size), run)
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
-        order = self.placement
-        return order.back(self.head.log_prob(self.features(x, condition), order.forth(x)))
+        order, features = self.placement, self.features(x, condition)
+        if torch.is_autocast_enabled(features.device.type):  # probabilities are never computed in half precision
+            with torch.autocast(features.device.type, enabled=False):
+                return order.back(self.head.log_prob(features.to(self.like()), order.forth(x)))
+        return order.back(self.head.log_prob(features, order.forth(x)))
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
         order, x = self.placement, self.check_images(x)

@@ -39,7 +39,7 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 def _built(source: Path, compiler: str, more: list[str]) -> Path:
     """The shared library for this source, compiler and processor; compiled if it is not there yet."""
-    features = _processor()
+    features = processor_features()
     vector, rows = (64, 8) if "avx512f" in features else (32, 4) if "avx2" in features else (16, 4)
     flags = [*FLAGS, *more, f"-DVECTOR_BYTES={vector}", f"-DROWS_AT_ONCE={rows}"]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
@@ -57,7 +57,8 @@ def _built(source: Path, compiler: str, more: list[str]) -> Path:
     return path
 
 
-def _processor() -> str:
+def processor_features() -> str:
+    """The line of the processor's features where the system tells them, such as "flags: … avx512f …"."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

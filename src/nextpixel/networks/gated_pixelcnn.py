@@ -81,14 +81,14 @@ class GatedPixelCNN(Network):
         vertical = self.shift(x, run)
         contexts = []
         for layer in self.layers:
-            vertical, context = layer.vertical(vertical, condition, run)
+            vertical, context = run.block(layer.vertical, vertical, condition)
             contexts.append(context)
         return contexts
 
     def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
-        horizontal, skips = self.layers[0].horizontal(x, contexts[0], run)
+        horizontal, skips = run.block(self.layers[0].horizontal, x, contexts[0])
         for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
-            horizontal, skip = layer.horizontal(horizontal, context, run)
+            horizontal, skip = run.block(layer.horizontal, horizontal, context)
             skips = self.add(skips, skip)
         relu_1, mix, relu_2, out = self.out
         return out(relu_2(mix(relu_1(skips), run)), run)

@@ -1,6 +1,8 @@
 """Cheaper training steps: recomputation, bfloat16 and torch.compile change what a step costs, not what is learnt."""
 
 import functools
+import platform
+import resource
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from safetensors.torch import load_file
 import nextpixel as npx
 from nextpixel.errors import UserError
 from nextpixel.tasks import acceleration
-from nextpixel.tasks.acceleration import check_bfloat16, recomputing
+from nextpixel.tasks.acceleration import check_bfloat16, keep_freed_memory, recomputing
 
 SMALL = {"layers": 3, "blocks": 2, "scales": 2, "features": 12, "hidden": 8, "heads": 2, "keys": 2, "values": 3}
 FAMILIES = npx.families()
@@ -23,6 +25,20 @@ def small(family, **more):
 
 def fit(model, data, run, **options):
     return npx.train(model, data, run=run, epochs=2, batch_size=32, device="cpu", progress=False, **options)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_what_a_step_frees_is_not_asked_of_the_system_again():
+    def faults():
+        """Pages of memory that the system had to find, for 10 arrays of 4096 pages each, one after another."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(4 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    keep_freed_memory()
+    faults()
+    assert faults() < 1000
 
 
 # Recomputation

@@ -6,6 +6,7 @@ None of it changes what is saved: weights keep their names and their 32 bits.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,7 @@ from nextpixel.image_model import ImageModel
 from nextpixel.model import Model
 from nextpixel.native import processor_features
 
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them on x86 and on ARM
 
 
@@ -31,6 +33,17 @@ def check_bfloat16(device: str) -> None:
         raise UserError("Training in bfloat16 is for CUDA GPUs and some CPUs, not for mps: leave precision at 32.")
     if not BFLOAT16_FEATURES & set(processor_features().split()):
         raise UserError("This CPU does not compute in bfloat16: leave precision at 32.")
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what a step frees for the next one. By default glibc hands large arrays back to the system,
+    which clears them page by page when they are asked for again. Elsewhere nothing is done."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc takes
+    mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from nextpixel.errors import UserError
 from nextpixel.images import Dataset
 from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
-from nextpixel.tasks.acceleration import compiled, recomputing, try_compiled
+from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.progress import TrainProgress
@@ -120,6 +120,7 @@ def fit(
     """Run the Trainer; see `nextpixel.train`."""
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     pl.seed_everything(options.seed, verbose=False)
     batches = Batches(data.train, options.batch_size, options.seed)
     total = len(batches) * options.epochs

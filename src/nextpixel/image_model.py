@@ -110,12 +110,15 @@ class ImageModel(OrderedModel):
         told = self.embed_condition(condition, len(x), size)
         if told is not None and told.shape[1] > 1:
             told = told[:, :rows]
-        run = Whole(order=self.pixel_order(size), height=own.shape[2])
+        run = Whole(order=self.pixel_order(size), height=own.shape[2], recompute=self.recompute)
         return self.network(self.embedding(own[:, :, :rows], self.like()), told, run)
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
-        order = self.placement
-        return order.back(self.head.log_prob(self.features(x, condition), order.forth(x)))
+        order, features = self.placement, self.features(x, condition)
+        if torch.is_autocast_enabled(features.device.type):  # probabilities are never computed in half precision
+            with torch.autocast(features.device.type, enabled=False):
+                return order.back(self.head.log_prob(features.to(self.like()), order.forth(x)))
+        return order.back(self.head.log_prob(features, order.forth(x)))
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
         order, x = self.placement, self.check_images(x)

@@ -24,6 +24,8 @@ class Model(HubModel):
     condition: ConditionEmbedding | None
     run_folder: Path | None = None
     """where `train` has just left its run"""
+    recompute: bool = False
+    """whether backward passes keep only the inputs of the network's blocks: less memory for about a third more time"""
     exact: bool = True
     """whether log_prob is log p(x) itself, and not a bound"""
 

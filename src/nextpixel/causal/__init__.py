@@ -8,6 +8,7 @@ from nextpixel.causal.lstm import CELL_LIMIT, Diagonals
 from nextpixel.causal.masked import EarlierInputs, MaskedLinear, Units, steps_of
 from nextpixel.causal.normalisation import initialise_from_data
 from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Dropout, Gate, Highway, LinearGate, ReLU, Sigmoid, Split
+from nextpixel.causal.products import Pointwise
 from nextpixel.causal.recurrence import DiagonalBiLSTM, RowLSTM
 from nextpixel.causal.resampling import DoublePixels, DoubleRows, Halve
 from nextpixel.causal.running_sum import PixelLinear, RunningSum
@@ -36,6 +37,7 @@ __all__ = [
     "Memory",
     "PixelConv",
     "PixelLinear",
+    "Pointwise",
     "Positions",
     "ReLU",
     "Ring",

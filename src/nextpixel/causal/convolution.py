@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nextpixel.causal.diagonals import Stream, Wave, WaveMemory
 from nextpixel.causal.layout import Layout, Mask, centre_mask
+from nextpixel.causal.products import convolve, pointwise
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, Whole
 
 
@@ -67,7 +68,7 @@ class RowConv(nn.Module):
 
     def forward(self, x: Tensor, run: Run) -> Tensor:
         if self.height == 1 and self.side == 0:
-            return F.linear(x, self.kernel()[:, :, 0, 0], self.bias)
+            return pointwise(x, self.kernel()[:, :, 0, 0], self.bias)
         if self.height == 1 or isinstance(run, Whole):
             if isinstance(run, Whole) and run.memory is not None and self.height > 1:
                 self._ring(run.memory).write_last_rows(x)
@@ -195,7 +196,7 @@ class PixelConv(nn.Module):
             self._ring(run.memory).write_last_rows(x[..., self.inputs.group_major()])
         if not self.rows and not self.left:
             centre = self.centre_weight()
-            return self.bias.expand(*x.shape[:-1], -1) if centre is None else F.linear(x, centre, self.bias)
+            return self.bias.expand(*x.shape[:-1], -1) if centre is None else pointwise(x, centre, self.bias)
         if not self.rows and not hasattr(self, "centre"):  # first layer of a horizontal stack: strictly to the left
             return convolve(x[:, :, :-1], self._scaled(self.before)[:, :, None], self.bias, (self.left, 0, 0, 0))
         return convolve(x, self.kernel(), self.bias, (self.reach, self.side[1], self.rows, 0))
@@ -290,16 +291,6 @@ class _StepPlan:
             ]
             self._full[group] = torch.cat([*above, self.weight[group]])
         return self._full[group]
-
-
-def convolve(
-    x: Tensor, kernel: Tensor, bias: Tensor | None, padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-) -> Tensor:
-    """conv2d of features-last tensors; padding is (left, right, top, bottom)."""
-    # A features-last tensor seen as [N, D, H, W] already lies in PyTorch's channels_last order: nothing is copied.
-    x = F.pad(x, (0, 0, *padding)) if any(padding) else x  # padding by nothing would copy
-    y = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias)
-    return y.permute(0, 2, 3, 1)
 
 
 def initialise(module: nn.Module, fan_in: int) -> None:

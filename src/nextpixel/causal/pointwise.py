@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nextpixel.causal.gate import gated
+
 
 class Add(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -35,8 +37,7 @@ class Gate(nn.Module):
     """tanh(first piece) · sigmoid(second piece) (van den Oord et al. 2016b, equation 2)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        content, gate = x.chunk(2, -1)
-        return torch.tanh(content) * torch.sigmoid(gate)
+        return gated(x)
 
 
 class LinearGate(nn.Module):

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextpixel.causal.convolution import PixelConv, convolve
+from nextpixel.causal.convolution import PixelConv
 from nextpixel.causal.diagonals import Wave
 from nextpixel.causal.layout import Layout
 from nextpixel.causal.lstm import diagonal_scan, lstm_cell
+from nextpixel.causal.products import convolve
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run
 
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nextpixel.causal.layout import Layout
 
@@ -182,10 +184,19 @@ class Whole:
 
     `order` [H*W] is for networks whose weights belong to pixels: position t (row-major) of the grid that they are given
     holds the model's pixel order[t]; None is the raster. By default it is the memory's.
+
+    With `recompute`, backward passes find only the inputs of a network's blocks in memory and compute the rest anew
+    (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
     """
 
-    def __init__(self, memory: Memory | None = None, order: Tensor | None = None, height: int | None = None):
-        self.memory = memory
+    def __init__(
+        self,
+        memory: Memory | None = None,
+        order: Tensor | None = None,
+        height: int | None = None,
+        recompute: bool = False,
+    ):
+        self.memory, self.recompute = memory, recompute
         self.order = memory.order if order is None and memory is not None else order
         self.height = memory.height if height is None and memory is not None else height
 
@@ -198,7 +209,14 @@ class Whole:
     def half(self) -> Whole:
         """The run of the level of half the size."""
         height = None if self.height is None else -(-self.height // 2)
-        return Whole(None if self.memory is None else self.memory.half(), height=height)
+        return Whole(None if self.memory is None else self.memory.half(), height=height, recompute=self.recompute)
+
+    def block(self, part: Callable[..., T], *given: object) -> T:
+        """part(*given, run): one of the parts between which `recompute` keeps what they hand on."""
+        if not self.recompute or not torch.is_grad_enabled():
+            return part(*given, self)
+        result: T = checkpoint(part, *given, self, use_reentrant=False)
+        return result
 
     def hold_rows(self, owner: nn.Module, make: Callable[[Run], list[Tensor]]) -> list[Tensor]:
         """Row work of the lower level."""
@@ -241,6 +259,9 @@ class Cursor:
     def row_of(self, condition: Tensor) -> Tensor:
         """The current row of a condition [N, 1 or H, 1 or W, E]."""
         return condition if condition.shape[1] == 1 else condition[:, self.row : self.row + 1]
+
+    def block(self, part: Callable[..., T], *given: object) -> T:
+        return part(*given, self)
 
     def half(self) -> Cursor:
         """The run of the level of half the size, at the position that belongs to this one."""

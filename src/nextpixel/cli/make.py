@@ -31,7 +31,10 @@ from nextpixel.tasks.train import train as run_training
 
 MAY_CHANGE_ON_RESUME = {
     "data_dir",
+    "compile",
     "device",
+    "precision",
+    "recompute",
     "threads",
     "max_minutes",
     "checkpoint_minutes",

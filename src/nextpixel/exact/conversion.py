@@ -27,6 +27,7 @@ from nextpixel.causal import (
     Sigmoid,
     Split,
 )
+from nextpixel.causal import Pointwise as PointwiseLinear
 from nextpixel.errors import UserError
 from nextpixel.exact.heads import ExactAutoregressiveCategorical, ExactBernoulli, ExactCategorical, ExactHead
 from nextpixel.exact.layers import ExactLinear, ExactPixelConv, ExactRowConv
@@ -61,6 +62,7 @@ WEIGHTED: dict[type[nn.Module], Callable[[Any, Formats, int], Any]] = {
     PixelConv: ExactPixelConv,
     RowConv: ExactRowConv,
     nn.Linear: ExactLinear,
+    PointwiseLinear: ExactLinear,
 }
 SAME_ON_INTEGERS = (ShiftDown, Concat, Split, Halve, DoubleRows, DoublePixels)
 

@@ -18,7 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Add, Dropout, Gate, Layout, PixelConv, ReLU, RowConv, Run, ShiftDown, Split
+from nextpixel.causal import (
+    Add,
+    Dropout,
+    Gate,
+    Layout,
+    PixelConv,
+    Pointwise,
+    ReLU,
+    RowConv,
+    Run,
+    ShiftDown,
+    Split,
+    Whole,
+)
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
 
 
@@ -90,8 +103,21 @@ class GatedPixelCNN(Network):
         for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
             horizontal, skip = layer.horizontal(horizontal, context, run)
             skips = self.add(skips, skip)
+        return self._output(skips, run)
+
+    def _output(self, skips: Tensor, run: Run) -> Tensor:
         relu_1, mix, relu_2, out = self.out
         return out(relu_2(mix(relu_1(skips), run)), run)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None, run: Whole | None = None) -> Tensor:
+        if run is None or not run.recompute:
+            return super().forward(x, condition, run)
+        # Both stacks layer by layer: the contexts, twice as wide as what the layers hand on, need not be kept either.
+        vertical, horizontal, skips = run.block(self.layers[0], self.shift(x, run), x, condition)
+        for layer in self.layers[1:]:
+            vertical, horizontal, skip = run.block(layer, vertical, horizontal, condition)
+            skips = self.add(skips, skip)
+        return self._output(skips, run)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         horizontal = torch.zeros(height, width, dtype=torch.bool)
@@ -135,7 +161,7 @@ class _Layer(nn.Module):
             self.down = RowConv(features, 2 * features, height, 1)
         else:
             self.down = RowConv(inputs.width, 2 * features, height, kernel)
-        self.link = nn.Linear(2 * features, self.gated.width)
+        self.link = Pointwise(2 * features, self.gated.width)
         if condition is not None:
             self.condition_across = nn.Linear(condition, self.gated.width, bias=False)
             if not last:
@@ -155,6 +181,11 @@ class _Layer(nn.Module):
             if not self.last:
                 down = self.add(down, self.condition_down(here))
         return (down if self.last else self.gate(down)), context
+
+    def forward(self, vertical: Tensor, x: Tensor, condition: Tensor | None, run: Run) -> tuple[Tensor, Tensor, Tensor]:
+        """Both stacks: their new features, and the skip."""
+        vertical, context = self.vertical(vertical, condition, run)
+        return vertical, *self.horizontal(x, context, run)
 
     def horizontal(self, x: Tensor | None, context: Tensor, run: Run) -> tuple[Tensor, Tensor]:
         gated = self.gate(self.add(self.left(x, run), run.here(context, self.gated)))

@@ -70,7 +70,7 @@ class LocalNetwork(Network):
     def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
         h = self.first(x, run)
         for index, layer in enumerate(self.layers):
-            h = layer(h, contexts[index] if contexts else None, run)
+            h = run.block(layer, h, contexts[index] if contexts else None)
         return self.out(h, run)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:

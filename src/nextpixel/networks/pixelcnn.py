@@ -69,7 +69,7 @@ class PixelCNN(Network):
     def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
         h = self.first(x, run)
         for index, block in enumerate(self.blocks):
-            h = block(h, contexts[index] if contexts else None, run)
+            h = run.block(block, h, contexts[index] if contexts else None)
         return self.out(h, run)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:

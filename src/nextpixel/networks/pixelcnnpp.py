@@ -124,7 +124,7 @@ class _Level(nn.Module):
         here = None if condition is None else run.row_of(condition)
         kept, contexts = [x], []
         for block in self.down_blocks:
-            x, context = block.rows(x, None, here, run)
+            x, context = run.block(block.rows, x, None, here)
             kept.append(x)
             contexts.append(context)
         if self.lowest:
@@ -137,7 +137,7 @@ class _Level(nn.Module):
             x = self.double_rows(below[-1], size[1], size[0], run)
             below = below[:-1]
         for block in self.up_blocks:
-            x, context = block.rows(x, kept.pop() if self.shortcuts else None, here, run)
+            x, context = run.block(block.rows, x, kept.pop() if self.shortcuts else None, here)
             contexts.append(context)
         return [*contexts, *below, x]
 
@@ -149,7 +149,7 @@ class _Level(nn.Module):
     def pixels(self, x: Tensor, contexts: list[Tensor], size: tuple[int, int], run: Run) -> Tensor:
         kept, number = [x], len(self.down_blocks)
         for block, context in zip(self.down_blocks, contexts[:number], strict=True):
-            x = block.pixels(x, None, context, run)
+            x = run.block(block.pixels, x, None, context)
             kept.append(x)
         above = number + len(self.up_blocks)
         if self.lowest:
@@ -159,7 +159,7 @@ class _Level(nn.Module):
             low = run.hold_pixel(self, lambda half: self._pixels_below(down, contexts[above:], run, half))
             x = self.double_pixels(low, size[1], size[0], run)
         for block, context in zip(self.up_blocks, contexts[number:above], strict=True):
-            x = block.pixels(x, kept.pop() if self.shortcuts else None, context, run)
+            x = run.block(block.pixels, x, kept.pop() if self.shortcuts else None, context)
         return x
 
     def _pixels_below(self, down: Tensor, contexts: list[Tensor], run: Run, half: Run) -> Tensor:

@@ -78,9 +78,9 @@ class PixelSNAIL(Network):
     def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
         h = self.first(x, run)
         places = self.positions(h, run)
-        left = list(contexts)
-        for block in self.blocks:
-            h = block(h, x, places, left, run)
+        each = len(self.blocks[0].all_layers())
+        for index, block in enumerate(self.blocks):
+            h = run.block(block, h, x, places, contexts[index * each : (index + 1) * each])
         return self.out(self.elu(h), run)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
@@ -110,11 +110,11 @@ class _Block(nn.Module):
         return [*self.layers, self.take_in]
 
     def forward(self, h: Tensor, raw: Tensor | None, places: Tensor, contexts: list[Tensor], run: Run) -> Tensor:
-        """`contexts` is eaten from the front, one for each residual layer."""
-        for layer in self.layers:
-            h = layer(h, None, contexts.pop(0) if contexts else None, run)
+        """`contexts` has one for each residual layer, or is empty."""
+        for index, layer in enumerate(self.layers):
+            h = layer(h, None, contexts[index] if contexts else None, run)
         found = self.attention(self.concat(h, places), raw, run)
-        return self.take_in(h, found, contexts.pop(0) if contexts else None, run)
+        return self.take_in(h, found, contexts[-1] if contexts else None, run)
 
 
 class _Residual(nn.Module):

@@ -76,7 +76,7 @@ class RecurrentNetwork(Network):
         h = self.first(x, run)
         skips: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            h, skip = layer(h, x, contexts[index] if contexts else None, run)
+            h, skip = run.block(layer, h, x, contexts[index] if contexts else None)
             if skip is not None:
                 skips = skip if skips is None else self.add(skips, skip)
         if skips is not None:

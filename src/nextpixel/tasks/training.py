@@ -21,6 +21,7 @@ from nextpixel.errors import UserError
 from nextpixel.images import Dataset
 from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
+from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.progress import TrainProgress
@@ -40,18 +41,31 @@ class TrainingModule(pl.LightningModule):
     def __init__(self, model: Model, options: TrainOptions, total_steps: int):
         super().__init__()
         self.model, self.options, self.total_steps = model, options, total_steps
+        self.tried = False  # to compile
         self.averaged: Model | None = copy.deepcopy(model).requires_grad_(False) if options.ema else None
 
     @property
     def evaluated(self) -> Model:
         return self.model if self.averaged is None else self.averaged
 
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        if self.options.compile and not self.tried:  # here, where model and images are on their device
+            self.tried = True
+            with self.trainer.precision_plugin.train_step_context():
+                try_compiled(self.model, lambda: self._loss(batch))
+
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
-        model = in_order_of_step(self.model, self.options.seed, self.global_step, self.options.fresh_orders)
-        loss = self._bits_per_dim(model.log_prob(images, condition_of(model, labels)))
+        # The last batch of an epoch may be short; it is not worth a compilation of its own.
+        short = self.options.compile and len(batch[0]) < self.options.batch_size
+        with torch.compiler.set_stance("force_eager") if short else contextlib.nullcontext():
+            loss = self._loss(batch)
         self.last_loss = loss.detach()
         return loss
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        model = in_order_of_step(self.model, self.options.seed, self.global_step, self.options.fresh_orders)
+        return self._bits_per_dim(model.log_prob(images, condition_of(model, labels)))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -66,7 +80,8 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         (images, labels), model = batch, self.evaluated.eval()
         first = index * VALID_BATCHES * self.options.batch_size
-        bits = self._bits_per_dim(log_prob_among_orders(model, images, condition_of(model, labels), first))
+        with torch.autocast(images.device.type, enabled=False):  # as it will be evaluated
+            bits = self._bits_per_dim(log_prob_among_orders(model, images, condition_of(model, labels), first))
         self.log("valid", bits, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
 
     def _bits_per_dim(self, log_prob: Tensor) -> Tensor:
@@ -105,6 +120,7 @@ def fit(
     """Run the Trainer; see `nextpixel.train`."""
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     pl.seed_everything(options.seed, verbose=False)
     batches = Batches(data.train, options.batch_size, options.seed)
     total = len(batches) * options.epochs
@@ -120,6 +136,7 @@ def fit(
             max_epochs=options.epochs,
             accelerator=options.device,
             devices=1,
+            precision="bf16-mixed" if options.precision == "bf16" else "32-true",
             gradient_clip_val=options.gradient_clip or None,
             logger=TensorBoardLogger(folder.path, name="", version=""),
             callbacks=[keeper],
@@ -132,7 +149,7 @@ def fit(
         batches.trained = lambda: trainer.global_step
         checkpoint = folder.last if resume else None
         valid = InOrder(spaced(data.valid, options.valid_images), VALID_BATCHES * options.batch_size)
-        with bar, _stopping(keeper):
+        with bar, _stopping(keeper), recomputing(model, options.recompute), compiled(model, options.compile):
             if resume:
                 step = _check_checkpoint(folder, module)
                 folder.forget_after(step)

@@ -45,12 +45,16 @@ class CompressOptions:
             raise UserError("batch_size and chunk_bytes must be positive and tile must not be negative.")
 
 
-def codable(model: Any) -> Codable:
-    """The model in integer arithmetic: as it is, if it is frozen, or frozen now."""
+def codable(model: Any, identity: bytes | None = None) -> Codable:
+    """The model in integer arithmetic: as it is, if it is frozen, or frozen now, in the shorter numbers where they can
+    be proved. identity: of an archive; the model is frozen in the form in which it was then."""
     if isinstance(getattr(model, "identity", None), bytes):
         given: Codable = model
         return given
-    return Coded(model if isinstance(model, ExactModel) else freeze(model))
+    frozen = Coded(model if isinstance(model, ExactModel) else freeze(model))
+    if identity is None or isinstance(model, ExactModel) or frozen.identity == identity:
+        return frozen
+    return Coded(freeze(model, form="float64"))
 
 
 def compress(

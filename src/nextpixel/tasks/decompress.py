@@ -188,7 +188,7 @@ def _restored(
     with torch.no_grad(), Steps(symbols, "decoding", unit=" symbols", show=progress) as steps:
         return restore(
             parsed,
-            codable(model),
+            codable(model, parsed.header.identity),
             chunks=chunks,
             batch_size=options.batch_size,
             progress=lambda done: steps.to(math.floor(done)),

@@ -55,7 +55,7 @@ class TrainOptions:
     precision: Literal["32", "bf16"] = "32"
     """32, or bf16: the network's products in bfloat16, on GPUs and CPUs made for it; probabilities stay in 32 bits"""
     compile: bool = False
-    """torch.compile the network: for GPUs (on the 2-core CPU where we measured no faster, after a minute's wait)"""
+    """torch.compile the network: a minute's wait; no faster on the CPU we measured on, not measured on GPUs"""
     recompute: bool = False
     """keep only what blocks hand on and compute the rest again for the gradient: less memory for more time"""
     device: str = "auto"

@@ -52,8 +52,8 @@ def crops(images: list[Tensor]) -> Dataset:
     pictures = torch.stack([cut[i] for i in rng.permutation(len(cut))])
     parts = (pictures[120:], pictures[:60], pictures[60:120])
     names = ("train", "valid", "test")
-    splits = [Split(p, None, 256, f"Kodak crops/{n}", "8-bit") for p, n in zip(parts, names, strict=True)]
-    return Dataset("Kodak crops", *splits)
+    train, valid, test = (Split(p, None, 256, f"crops/{n}", "8-bit") for p, n in zip(parts, names, strict=True))
+    return Dataset("crops", train, valid, test)
 
 
 def main() -> None:

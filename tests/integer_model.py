@@ -9,6 +9,8 @@ import hashlib
 
 import torch
 
+from nextpixel.coding.frequencies import spans
+
 
 class IntegerModel:
     """Value v of a neighbour has the table row v + 1; row 0 is for a neighbour outside the picture."""
@@ -50,6 +52,12 @@ class IntegerModel:
         for at in range(0, left.shape[1], self.stretch):
             part = slice(at, at + self.stretch)
             yield 1 + self.left[left[:, part]] + self.above[above[:, part]] + self.before[before[:, part]] + classed
+
+    def spans(self, images, labels):
+        symbols, at = self.in_sequence(images), 0
+        for masses in self.masses(images, labels):
+            yield spans(masses, symbols[:, at : at + masses.shape[1]])
+            at += masses.shape[1]
 
     def decoder(self, n, labels, size):
         return Steps(self, n, labels, size)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nextpixel as npx
-from nextpixel.coding.frequencies import frequencies
+from nextpixel.coding.frequencies import frequencies, spans
 from nextpixel.errors import UserError
-from nextpixel.exact import Coded
+from nextpixel.exact import Coded, logistic_mixture
 from nextpixel.exact.freezing import frozen
 from nextpixel.exact.layers import IntegerWeights, as_matrix, taps
 from nextpixel.exact.numbers import FORMS, Formats, rounded, scales, shifted, without_bits
@@ -138,7 +138,7 @@ def test_pictures_are_coded_in_an_order_in_which_they_can_be_decoded(family, ord
     assert (order is None) == ("wavefront" not in npx.families()[family].schedules)
     order = torch.arange(count) if order is None else order
     assert torch.equal(order.sort().values, torch.arange(count))
-    whole = torch.cat(list(coded.masses(x, labels)), 1)[:, order]
+    whole = coded.model.masses(x, labels)[:, order]
     values = coded.in_sequence(x)[:, order]
     assert torch.equal(coded.from_sequence(coded.in_sequence(x), SIZE), x)
     for batch in (slice(0, 4), slice(1, 2)):
@@ -148,6 +148,25 @@ def test_pictures_are_coded_in_an_order_in_which_they_can_be_decoded(family, ord
             assert torch.equal(masses.transpose(0, 1), whole[batch, found : found + len(masses)])
             steps.push(values[batch, found : found + len(masses)].T)
             found += len(masses)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("levels", [2, 7, 256])
+def test_compiled_masses_of_mixtures_are_the_same_integers(levels, channels, monkeypatch):
+    exact = npx.freeze(build("gated_pixelcnn", "logistic_mixture", channels, levels, loud=6.0))
+    x, _ = pictures(exact, 3)
+    masses = exact.masses(x)
+    assert int(masses.min()) >= 0
+    monkeypatch.setattr(logistic_mixture, "compiled_masses", lambda: None)
+    assert torch.equal(exact.masses(x), masses)
+
+
+@pytest.mark.parametrize("head", heads())
+def test_spans_are_those_of_the_masses(head):
+    exact = npx.freeze(build("gated_pixelcnn", head, 3, 2 if head == "bernoulli" else 9, classes=3))
+    x, labels = pictures(exact, 3)
+    found = torch.cat(list(exact.spans(x, labels)), 1)
+    assert torch.equal(found, spans(exact.masses(x, labels), exact.in_sequence(x)))
 
 
 @pytest.mark.parametrize("family", FREEZABLE)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nextpixel.coding.coders import Kind, SymbolDecoder, decoder, encoder
-from nextpixel.coding.frequencies import frequencies, intervals
+from nextpixel.coding.frequencies import frequencies, placed
 from nextpixel.coding.protocol import Codable
 from nextpixel.coding.range_coder import InvalidWordsError
 from nextpixel.images.levels import storage_dtype
@@ -40,9 +40,9 @@ def piece_intervals(model: Codable, pieces: Tensor, labels: Tensor | None) -> tu
     symbols = model.in_sequence(pieces).long().cpu()
     left, size = torch.empty_like(symbols, dtype=torch.int32), torch.empty_like(symbols, dtype=torch.int32)
     at = 0
-    for masses in model.masses(pieces, labels):
-        stretch = slice(at, at + masses.shape[1])
-        left[:, stretch], size[:, stretch] = intervals(masses.cpu(), symbols[:, stretch])
+    for spans in model.spans(pieces, labels):
+        stretch = slice(at, at + spans.shape[1])
+        left[:, stretch], size[:, stretch] = placed(spans.cpu(), symbols[:, stretch], model.levels)
         at = stretch.stop
     if at != symbols.shape[1]:
         raise ValueError(f"the model gave masses for {at} of {symbols.shape[1]} symbols")

@@ -41,12 +41,21 @@ def intervals(masses: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
 
     left = Σ over smaller values of (f + 1), size = f + 1 of the symbol itself.
     """
+    return placed(spans(masses, symbols), symbols, masses.shape[-1])
+
+
+def spans(masses: Tensor, symbols: Tensor) -> Tensor:
+    """Of masses int64 [..., K] what the interval of a symbol [...] follows from, int64 [..., 3]: the mass of all
+    smaller values, the same and the symbol's own, and the mass of all."""
     cumulative = _cumulative(masses)
-    values = masses.shape[-1]
     chosen = symbols.long().unsqueeze(-1)
     below = torch.where(chosen > 0, cumulative.gather(-1, (chosen - 1).clamp(min=0)), 0)
-    both = torch.cat([below, cumulative.gather(-1, chosen)], -1)
-    start, end = (both * (TOTAL - values) // cumulative[..., -1:]).unbind(-1)
+    return torch.cat([below, cumulative.gather(-1, chosen), cumulative[..., -1:]], -1)
+
+
+def placed(spans: Tensor, symbols: Tensor, values: int) -> tuple[Tensor, Tensor]:
+    """`intervals` of symbols [...] of which `spans` [..., 3] are known; values: K."""
+    start, end = (spans[..., :2] * (TOTAL - values) // spans[..., 2:]).unbind(-1)
     return start + symbols.long(), end - start + 1
 
 

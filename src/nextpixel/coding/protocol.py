@@ -60,10 +60,11 @@ class Codable(Protocol):
         """The numbers, in sequence, of the symbols of a picture as they are coded, int64 [T]; None for 0, 1, 2, …
         Whatever a symbol's masses depend on must be coded before it."""
 
-    def masses(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
-        """Masses of every symbol of images [n, C, H, W] given the symbols before it and labels [n], from one pass over
-        whole pictures: consecutive stretches of the sequence, int64 [n, t, K] with Σt = T. The model chooses t so that
-        a stretch fits into memory."""
+    def spans(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+        """Of every symbol of images [n, C, H, W] `frequencies.spans`, that is the mass of all smaller values, of these
+        and its own, and of all, given the symbols before it and labels [n], from one pass over whole pictures:
+        consecutive stretches of the sequence, int64 [n, t, 3] with Σt = T. The model chooses t so that a stretch fits
+        into memory."""
 
     def decoder(self, n: int, labels: Tensor | None, size: tuple[int, int]) -> Decoder:
         """n pictures of (H, W) = size before their first symbol."""

@@ -43,8 +43,8 @@ class Coded:
         place = ((column + slope * row).flatten()[:, None] * self.shape[0] + channel) * rows + row.flatten()[:, None]
         return (pixel[:, None] * self.shape[0] + channel).flatten()[place.flatten().argsort()]
 
-    def masses(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
-        return self.model.stretches(images, labels)
+    def spans(self, images: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
+        return self.model.spans(images, labels)
 
     def decoder(self, n: int, labels: Tensor | None, size: tuple[int, int]) -> _Steps:
         kind = Decoder if self.model.network.slope is None else DiagonalDecoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nextpixel.coding.frequencies import log_probabilities
+from nextpixel.coding.frequencies import log_probabilities, spans
 from nextpixel.exact.layers import ExactLinear
 from nextpixel.exact.numbers import Formats, rounded, saturated
 from nextpixel.exact.proof import Before, proved
@@ -32,6 +32,10 @@ class ExactHead(nn.Module):
     def masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         """Masses of all values of one symbol, int64 [n, K]; arguments as of `Head.log_pmf`, features as integers."""
         raise NotImplementedError
+
+    def spans(self, features: Tensor, channel: int, earlier: Tensor, values: Tensor) -> Tensor:
+        """Of the masses of one symbol what the interval of its value [n] follows from: see `frequencies.spans`."""
+        return spans(self.masses(features, channel, earlier), values)
 
     def log_pmf(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         return log_probabilities(self.masses(features, channel, earlier))

@@ -6,6 +6,12 @@ straight lines between its entries, and every rounding down do; so no mass is ne
 
 from __future__ import annotations
 
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,6 +20,7 @@ from nextpixel.exact.numbers import Formats, without_bits
 from nextpixel.exact.tables import Tables
 from nextpixel.heads import LogisticMixture
 from nextpixel.heads.logistic_mixture import LOG_SCALES
+from nextpixel.native import library
 
 PLACE = 20  # bits of edges and means on [-1, 1]
 SHARP = 20  # bits of 1 / scale
@@ -46,15 +53,43 @@ class ExactLogisticMixture(ExactHead):
             self.register_buffer(name, torch.floor(values + 0.5).long())
 
     def masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
-        at_once = max(1, AT_ONCE // (self.levels * self.mixtures))
-        return torch.cat(
-            [
-                self._masses(part, channel, values)
-                for part, values in zip(features.split(at_once), earlier.long().split(at_once), strict=True)
-            ]
+        share, mean, sharpness = self._components(features, channel, earlier.long())
+        compiled = compiled_masses() if features.device.type == "cpu" else None
+        if compiled is None:
+            return self._masses(share, mean, sharpness)
+        share, mean, sharpness = (x.contiguous() for x in (share, mean, sharpness))
+        masses = share.new_empty(len(share), self.levels)
+        index, tables = self.formats.index, (self.get_buffer("edges"), self.get_buffer("logistic"))
+        compiled(
+            *(x.data_ptr() for x in (share, mean, sharpness, *tables, masses)),
+            *(len(share), self.levels, self.mixtures, PLACE + SHARP - index - BETWEEN),
+            *(ARGUMENT << (index + BETWEEN), BETWEEN, MASS, WEIGHT + MASS - KEPT, torch.get_num_threads()),
         )
+        return masses
 
-    def _masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
+    def spans(self, features: Tensor, channel: int, earlier: Tensor, values: Tensor) -> Tensor:
+        share, mean, sharpness = self._components(features, channel, earlier)
+        value = values[:, None]
+        upper = (share * self._below(self._edge(value), mean, sharpness)).sum(1)
+        lower = (share * self._below(self._edge(value - 1), mean, sharpness)).sum(1)
+        total = share.sum(1) << MASS
+        upper = torch.where(values == self.levels - 1, total, upper)
+        lower = torch.where(values == 0, 0, lower)
+        return torch.stack([lower, upper, total], 1) >> (WEIGHT + MASS - KEPT)
+
+    def _masses(self, share: Tensor, mean: Tensor, sharpness: Tensor) -> Tensor:
+        """Masses [n, K] under components [n, M]."""
+        found, at_once = [], max(1, AT_ONCE // (self.levels * self.mixtures))
+        for start in range(0, len(share), at_once):
+            here, centre, sharp = (x[start : start + at_once, None] for x in (share, mean, sharpness))
+            below = (here * self._below(self.get_buffer("edges")[:, None], centre, sharp)).sum(-1)  # [n, K - 1]
+            total = here.sum(-1) << MASS
+            cumulative = torch.cat([torch.zeros_like(total), below, total], -1)
+            found.append(torch.diff(cumulative >> (WEIGHT + MASS - KEPT), dim=-1))
+        return torch.cat(found) if found else share.new_zeros(0, self.levels)
+
+    def _components(self, features: Tensor, channel: int, earlier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixture of one symbol's components: their weights, means and sharpness, each [n, M]."""
         parts = features.unflatten(-1, (1 + 2 * self.channels + self.pairs, self.mixtures))
         weights, means, scales, pull = parts.split([1, self.channels, self.channels, self.pairs], -2)
         pull = self.tables.look_up(pull, "tanh").long()
@@ -68,12 +103,7 @@ class ExactLogisticMixture(ExactHead):
             upper = torch.where(value == self.levels - 1, 1 << MASS, upper)
             lower = torch.where(value == 0, 0, lower)
             share = _normalised(share * (upper - lower + 1))
-        mean = self._mean(means, pull, channel, earlier)
-        inner = self._below(self.get_buffer("edges")[:, None], mean[:, None], sharpness[:, channel, None])
-        below = (share[:, None] * inner).sum(-1)  # [n, K - 1], at the edges between the levels
-        ends = torch.stack([torch.zeros_like(share), share << MASS]).sum(-1)
-        cumulative = torch.cat([ends[0, :, None], below, ends[1, :, None]], -1)
-        return torch.diff(cumulative >> (WEIGHT + MASS - KEPT), dim=-1)
+        return share, self._mean(means, pull, channel, earlier), sharpness[:, channel]
 
     def _sharpness(self, log_scales: Tensor) -> Tensor:
         """1 / scale, of [n, C, M] log-scales."""
@@ -104,6 +134,17 @@ class ExactLogisticMixture(ExactHead):
         entry, between = argument >> BETWEEN, argument & ((1 << BETWEEN) - 1)
         low = table[entry]
         return low + (((table[entry + 1] - low) * between) >> BETWEEN)
+
+
+@functools.cache
+def compiled_masses() -> Callable[..., None] | None:
+    """The same as `_masses`, compiled; None where it cannot be had."""
+    compiled = library(Path(__file__).with_name("mixture.c"))
+    if compiled is None:
+        return None
+    function: Any = compiled.mixture_masses
+    function.argtypes, function.restype = [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 9, None
+    return function
 
 
 def _normalised(weights: Tensor) -> Tensor:

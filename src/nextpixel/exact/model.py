@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nextpixel.coding.frequencies import log_probabilities
+from nextpixel.coding.frequencies import TOTAL, log_probabilities, placed
 from nextpixel.embedding import ConditionEmbedding
 from nextpixel.errors import UserError
 from nextpixel.exact.conversion import exact_head, exact_network
@@ -156,11 +156,26 @@ class ExactModel(OrderedModel):
     def masses(self, images: Tensor, labels: object = None) -> Tensor:
         """Masses of all values of all symbols, given those before, int64 [N, T, K] with T = C·H·W in the order of
         `in_sequence`: one parallel pass. labels: for a class-conditional model, an int or one a picture, [N]."""
-        return torch.cat(list(self.stretches(images, labels)), 1)
+
+        def of(features: Tensor, channel: int, values: Tensor) -> Tensor:
+            return self.head.masses(features, channel, values[:, :channel])
+
+        return torch.cat(list(self._stretches(images, labels, of, MASSES // self.levels)), 1)
+
+    def spans(self, images: Tensor, labels: object = None) -> Iterator[Tensor]:
+        """What the intervals of all symbols follow from, without the masses of all values: `frequencies.spans`, int64
+        [N, t, 3] with Σt = T, in parts none of which takes much memory."""
+
+        def of(features: Tensor, channel: int, values: Tensor) -> Tensor:
+            return self.head.spans(features, channel, values[:, :channel], values[:, channel])
+
+        return self._stretches(images, labels, of, MASSES // self.levels)
 
     @torch.no_grad()
-    def stretches(self, images: Tensor, labels: object = None) -> Iterator[Tensor]:
-        """`masses` in parts, [N, t, K] with Σt = T, none of which takes much memory."""
+    def _stretches(
+        self, images: Tensor, labels: object, of: Callable[[Tensor, int, Tensor], Tensor], symbols: int
+    ) -> Iterator[Tensor]:
+        """What `of` makes of features [n, ·], a channel and values [n, C], for about `symbols` symbols at a time."""
         x = self.placement.forth(self.check_images(images))
         self.ready()
         n, channels, rows, columns = x.shape
@@ -172,17 +187,14 @@ class ExactModel(OrderedModel):
             features = self.network(self.embedding(x[part], self.like()), None if told is None else told[part])
             found.append(features.flatten(1, 2))
         features = torch.cat(found) if found else self.like().new_zeros(0, rows * columns, sum(self.head.sizes))
-        values = x.permute(0, 2, 3, 1).flatten(1, 2)
-        pixels = max(1, MASSES // max(1, n * channels * self.levels))
+        values = x.permute(0, 2, 3, 1).flatten(1, 2).long()
+        pixels = max(1, symbols // max(1, n * channels))
         for start in range(0, rows * columns, pixels):
             part = slice(start, start + pixels)
             groups = features[:, part].flatten(0, 1).split(list(self.head.sizes), -1)
-            earlier = values[:, part].flatten(0, 1)
-            each = [
-                self.head.masses(groups[0 if self.head.orders_channels else c], c, earlier[:, :c])
-                for c in range(channels)
-            ]
-            yield torch.stack(each, 1).view(n, -1, self.levels)
+            here = values[:, part].flatten(0, 1)
+            each = [of(groups[0 if self.head.orders_channels else c], c, here) for c in range(channels)]
+            yield torch.stack(each, 1).unflatten(0, (n, -1)).flatten(1, 2)
 
     def decoder(self, n: int = 1, labels: object = None, size: tuple[int, int] | None = None) -> Decoder:
         """n pictures to be made symbol by symbol from the same integers: `.masses()`, then `.push(values)`."""
@@ -195,9 +207,9 @@ class ExactModel(OrderedModel):
         self.get_buffer("class_prior").copy_(rounded(shares / shares.sum(), 24))
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
-        values = self.in_sequence(x).long()
-        given = log_probabilities(self.masses(x, condition)).gather(-1, values[..., None])[..., 0]
-        return self.from_sequence(given, (x.shape[2], x.shape[3]))
+        values = self.in_sequence(x)
+        _, size = placed(torch.cat(list(self.spans(x, condition)), 1), values, self.levels)
+        return self.from_sequence(torch.log(size.double() / TOTAL), (x.shape[2], x.shape[3]))
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
         given = log_probabilities(self.masses(x, condition)).movedim(-1, 1)

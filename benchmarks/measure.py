@@ -40,6 +40,12 @@ def interleaved(
     return best
 
 
+def matrix_rate(repeats: int) -> float:
+    """Multiplications and additions a second in a product of large matrices."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    return 2 * 2048**3 / seconds(lambda: a @ b, repeats)
+
+
 def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),

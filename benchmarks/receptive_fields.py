@@ -23,6 +23,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "diagonal_bilstm": ("diagonal_bilstm", {"layers": 2, "features": 8}),
     "diagonal_bilstm-paper": ("diagonal_bilstm", {"layers": 2, "features": 8, "raw": False}),
     "pixelcnnpp": ("pixelcnnpp", {"scales": 2, "blocks": 2, "features": 8, "dropout": 0.0}),
+    "local": ("local", {"layers": 2, "features": 8}),
     "pixelsnail": ("pixelsnail", {"blocks": 1, "layers": 2, "features": 8, "heads": 1}),
 }
 

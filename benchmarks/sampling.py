@@ -20,10 +20,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import nextpixel as npx
-from benchmarks.measure import interleaved, machine, save, seconds
+from benchmarks.measure import interleaved, machine, matrix_rate, save
 from nextpixel.image_model import ImageModel
 from nextpixel.replay.native import kernels
-from nextpixel.tasks.sample import SampleOptions, choose, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, choose, uniform_noise
 
 DEPTH = {"gated_pixelcnn": "layers", "row_lstm": "layers", "diagonal_bilstm": "layers", "pixelcnn": "blocks"}
 
@@ -52,12 +52,6 @@ def eager() -> Iterator[None]:
     finally:
         kernels.cache_clear()
         del os.environ["NEXTPIXEL_NATIVE"]
-
-
-def matrix_rate(repeats: int) -> float:
-    """Multiplications and additions a second in a product of large matrices."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    return 2 * 2048**3 / seconds(lambda: a @ b, repeats)
 
 
 def measure(net: ImageModel, batch: int, repeats: int) -> dict[str, Any]:

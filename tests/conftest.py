@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+import warnings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import nextpixel as npx
+from nextpixel import cli
 from nextpixel.images import Dataset
 
 TINY = {
@@ -75,3 +78,33 @@ def assert_sentence():
         assert "Traceback" not in text
 
     return check
+
+
+class Ended:
+    def __init__(self, status: int, out: str, err: str):
+        self.status, self.out, self.err = status, out, err
+
+    def error(self) -> str:
+        """The one sentence; fails if there is a traceback or more than that."""
+        assert "Traceback" not in self.err
+        lines = [line for line in self.err.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1, self.err
+        assert self.err.rstrip().endswith(lines[0]), self.err
+        return lines[0]
+
+
+@pytest.fixture
+def nextpixel(monkeypatch, capsys):
+    """Run a command in this process."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["nextpixel", *map(str, arguments)])
+        capsys.readouterr()
+        with warnings.catch_warnings():  # main() changes how warnings are shown
+            warnings.simplefilter("default")
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        out, err = capsys.readouterr()
+        return Ended(ended.value.code, out, err)
+
+    return call

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from nextpixel import cli
+from nextpixel import cli, load
 
 TINY = ["--epochs", "1", "--option", "layers=2", "--option", "features=6"]
 PROGRAM = [sys.executable, "-m", "nextpixel"]
@@ -27,7 +26,11 @@ COMMANDS = [
     ["evaluate"],
     ["sample"],
     ["complete"],
+    ["compress"],
+    ["decompress"],
+    ["verify"],
     ["push"],
+    ["freeze"],
     ["check"],
     ["info"],
     ["families"],
@@ -37,36 +40,6 @@ COMMANDS = [
     ["config", "show"],
     ["config", "init"],
 ]
-
-
-class Ended:
-    def __init__(self, status: int, out: str, err: str):
-        self.status, self.out, self.err = status, out, err
-
-    def error(self) -> str:
-        """The one sentence; fails if there is a traceback or more than that."""
-        assert "Traceback" not in self.err
-        lines = [line for line in self.err.splitlines() if line.startswith("Error: ")]
-        assert len(lines) == 1, self.err
-        assert self.err.rstrip().endswith(lines[0]), self.err
-        return lines[0]
-
-
-@pytest.fixture
-def nextpixel(monkeypatch, capsys):
-    """Run a command in this process."""
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["nextpixel", *map(str, arguments)])
-        capsys.readouterr()
-        with warnings.catch_warnings():  # main() changes how warnings are shown
-            warnings.simplefilter("default")
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        out, err = capsys.readouterr()
-        return Ended(ended.value.code, out, err)
-
-    return call
 
 
 @pytest.fixture(scope="session")
@@ -527,3 +500,20 @@ def test_the_published_sets_can_be_read(nextpixel, folder):
     ended = nextpixel("train", "mnist", "--binarise", "dynamic", *flags)
     assert ended.status == 0
     assert "55,000 images of 1x28x28, 2 levels" in ended.err
+
+
+def test_freeze_writes_a_model_that_the_other_commands_take(nextpixel, folder):
+    ended = nextpixel("freeze", "run", "bits.npz", "--out", "made/frozen", "--json", "frozen.json")
+    assert ended.status == 0, ended.err
+    told = json.loads(Path("frozen.json").read_text())
+    assert told["form"] == "float32"
+    assert told["identity"] == load("made/frozen").identity
+    assert told["identity"] in ended.out
+    assert abs(told["cost_percent"]) < 0.1
+    evaluated = nextpixel("evaluate", "made/frozen", "bits.npz")
+    assert evaluated.status == 0, evaluated.err
+    assert nextpixel("sample", "made/frozen", "-n", 3, "--class", "each").status == 0
+    assert nextpixel("info", "made/frozen").status == 0
+    assert "already" in nextpixel("freeze", "made/frozen").error()
+    assert "int8" in nextpixel("freeze", "run", "--form", "int8").error()
+    assert nextpixel("freeze", "run", "--out", "two.npy").status == 2

@@ -8,7 +8,7 @@ from test_sample import KINDS, every_kind, kind, naively  # noqa: F401 - `kind` 
 
 import nextpixel as npx
 from nextpixel.errors import UserError
-from nextpixel.tasks.sample import uniform_noise
+from nextpixel.tasks.drawing import uniform_noise
 
 
 def chosen(condition, indices):

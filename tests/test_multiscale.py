@@ -14,8 +14,8 @@ from nextpixel.errors import UserError
 from nextpixel.multiscale import MultiScaleModel
 from nextpixel.networks import network
 from nextpixel.tasks import complete, sample
+from nextpixel.tasks.drawing import uniform_noise
 from nextpixel.tasks.progress import Steps
-from nextpixel.tasks.sample import uniform_noise
 
 # Exactness
 

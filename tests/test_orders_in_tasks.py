@@ -19,7 +19,7 @@ from nextpixel.image_model import ImageModel
 from nextpixel.images import Dataset, Split
 from nextpixel.orders import EIGHT
 from nextpixel.tasks.batches import in_order_of_step, log_prob_among_orders
-from nextpixel.tasks.sample import uniform_noise
+from nextpixel.tasks.drawing import uniform_noise
 from nextpixel.tasks.train import Interrupted
 
 FOUR = ["raster", "flip-y", "transpose", "transpose-flip-xy"]

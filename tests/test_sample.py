@@ -8,7 +8,7 @@ import torch
 
 import nextpixel as npx
 from nextpixel.errors import UserError
-from nextpixel.tasks.sample import SampleOptions, choose, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, choose, uniform_noise
 
 KINDS = {
     "gated": ("gated_pixelcnn", {}, None),

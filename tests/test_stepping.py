@@ -249,3 +249,21 @@ def test_stepping_neither_tracks_gradients_nor_draws_random_numbers(tiny):
     assert not stepper.pmf().requires_grad
     stepper.push(torch.tensor([0, 1]))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+FAMILIES = ["pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "pixelcnnpp", "local"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_memory_grows_with_the_width_only(tiny, family):
+    """What a step keeps is rows, however high the picture is."""
+    model = tiny(family)
+
+    def remembered(height, width):
+        stepper = model.stepper(2, size=(height, width))
+        for _ in range(3 * width):
+            stepper.push(torch.zeros(2, dtype=torch.long))
+        return stepper._memory.numbers()
+
+    assert remembered(8, 16) == remembered(64, 16) > 0
+    assert 1.5 < remembered(8, 64) / remembered(8, 32) <= 2

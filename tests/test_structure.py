@@ -12,8 +12,12 @@ The rule, module by module (ours only; `errors`, `version`, `cache` and `native`
     multiscale                -> the same; beside image_model, which does not know it
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
-    stepping                  -> causal, replay; image_model for its types only
-    tasks                     -> tasks, orders, image_model, multiscale, stepping, saving, images
+    stepping, wavefront       -> causal, replay; image_model and exact for their types only
+    coding                    -> images.levels                          (never a network: it speaks to a protocol)
+    exact                     -> exact, stepping, wavefront, coding, and what a model is made of (it alone may know
+                                 the module types); saving finds it when a frozen model is loaded
+    tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, exact, coding,
+                                 images
                                  (never networks or heads)
     checking, checks, figures -> the same, and causal
     cli                       -> anything but __main__
@@ -40,7 +44,19 @@ SOURCE = Path(nextpixel.__file__).parent
 FREE = {"errors", "version", "cache", "native"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {"tasks", "orders", "model", "image_model", "multiscale", "stepping", "saving", "images"}
+TASKS = {
+    "tasks",
+    "orders",
+    "model",
+    "image_model",
+    "multiscale",
+    "stepping",
+    "wavefront",
+    "saving",
+    "exact",
+    "coding",
+    "images",
+}
 LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
 ALLOWED = {
     "errors": set(),
@@ -62,15 +78,23 @@ ALLOWED = {
     "multiscale": MODEL,
     "multiscale_stepping": set(),
     "stepping": {"causal", "replay"},
+    "wavefront": {"causal", "replay"},
+    "coding": {"coding", "images.levels"},
+    "exact": {*MODEL, "exact", "stepping", "wavefront", "coding"},
     "tasks": TASKS,
     "checking": LOOKING,
     "checks": LOOKING,
     "figures": LOOKING,
-    "cli": {*LOOKING, "networks", "heads", "embedding", "cli"},
+    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
-FOR_TYPES = {"stepping": {"image_model"}, "multiscale_stepping": {"multiscale"}, "card": {"saving"}}
-WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale"}}
+FOR_TYPES = {
+    "stepping": {"image_model", "exact"},
+    "wavefront": {"image_model", "exact"},
+    "multiscale_stepping": {"multiscale"},
+    "card": {"saving"},
+}
+WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale", "exact"}}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

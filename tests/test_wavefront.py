@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import nextpixel as npx
-from nextpixel.causal import Diagonals, Layout, PixelConv, UnwrittenError, Wave, Whole
+from nextpixel.causal import Layout, PixelConv, UnwrittenError, Wave, WaveMemory, Whole
 from nextpixel.checking.diagonals import whole_is_wavefront
 from nextpixel.networks import families
 from nextpixel.replay import native, waves
-from nextpixel.tasks.sample import SampleOptions, choose, draw, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, choose, draw, uniform_noise
 from nextpixel.wavefront import Wavefront
 
 NETWORKS = [
@@ -91,6 +91,17 @@ def test_declared_wherever_no_layer_needs_finished_rows():
         assert ("wavefront" in family.schedules) == (possible and convolutional), name
 
 
+def test_sample_goes_by_diagonals_where_it_can():
+    model = build("local", {"layers": 1, "features": 4}, shape=(3, 5, 6), levels=3, classes=2, orders=["flip-y"])
+    told = []
+    pictures = npx.sample(model, n=5, batch_size=2, condition="each", temperature=0.7, tell=told.append)
+    assert "Method: wavefront (diagonal by diagonal)" in told[0]
+    assert torch.equal(pictures, npx.sample(model, n=5, condition="each", temperature=0.7, method="cursor"))
+    gated = npx.build("gated_pixelcnn", shape=(1, 6, 6), levels=2, layers=1, features=4)
+    with pytest.raises(npx.UserError, match="finished rows above a pixel; use method='auto'"):
+        npx.sample(gated, n=1, method="wavefront")
+
+
 def test_other_families_refuse():
     model = npx.build("gated_pixelcnn", shape=(1, 6, 6), levels=2, layers=1, features=4).eval()
     assert model.network.slope is None
@@ -133,7 +144,7 @@ def test_a_diagonal_that_is_too_flat_is_noticed():
     (finding,) = whole_is_wavefront([model], (4, 6), 1e-10)
     assert not finding.passed
     assert finding.fault == "wavefront fails"
-    memory = Diagonals(torch.zeros(0), 1, 3, 3, slope=2)
+    memory = WaveMemory(torch.zeros(0), 1, 3, 3, slope=2)
     run, stream = Wave(memory), memory.stream("x", 4, 1, 1)
     with pytest.raises(UnwrittenError):
         stream.tap(run, 0, 0, 1)
@@ -176,7 +187,7 @@ def test_memory_grows_with_the_height_only():
     def numbers(size):
         wave = Wavefront(build("local", {"layers": 2, "features": 4}, shape=(1, *size), levels=2), 2)
         wave.push(torch.zeros(2, dtype=torch.long))
-        return sum(stream.data.numel() for stream in wave._memory.streams.values())
+        return wave._memory.numbers()
 
     assert numbers((8, 8)) == numbers((8, 64))
     assert numbers((64, 8)) < 8 * numbers((8, 8))

@@ -2,6 +2,7 @@
 
 from nextpixel.checks import check
 from nextpixel.errors import UserError
+from nextpixel.exact import ExactModel, freeze
 from nextpixel.heads import heads
 from nextpixel.image_model import ImageModel, build
 from nextpixel.images import Dataset, Split, dataset
@@ -11,6 +12,8 @@ from nextpixel.saving import load
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.baselines import baselines
 from nextpixel.tasks.complete import Completions, complete
+from nextpixel.tasks.compress import CompressOptions, bits_map, compress
+from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
 from nextpixel.tasks.evaluate import Evaluation, evaluate
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import TrainOptions, train
@@ -18,8 +21,11 @@ from nextpixel.version import __version__
 
 __all__ = [
     "Completions",
+    "CompressOptions",
     "Dataset",
+    "DecompressOptions",
     "Evaluation",
+    "ExactModel",
     "ImageModel",
     "MultiScaleModel",
     "Split",
@@ -27,16 +33,22 @@ __all__ = [
     "TrainOptions",
     "UserError",
     "__version__",
+    "archive_info",
     "baselines",
+    "bits_map",
     "build",
     "build_multiscale",
     "check",
     "complete",
+    "compress",
     "dataset",
+    "decompress",
     "evaluate",
     "families",
+    "freeze",
     "heads",
     "load",
     "sample",
     "train",
+    "verify",
 ]

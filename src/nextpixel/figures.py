@@ -54,17 +54,22 @@ def surprise(model: Model, images: Tensor, condition: Any = None) -> Tensor:
 
 def surprise_map(model: Model, images: Tensor, condition: Any = None) -> Figure:
     """Each image above the bits its pixels cost; [N, C, H, W] with N of about 4 to 12."""
-    bits = surprise(model, images, condition)
+    title = "Surprise: what each pixel cost, given the pixels before it"
+    return bits_page(images, surprise(model, images, condition), model.levels, title)
+
+
+def bits_page(images: Tensor, bits: Tensor, levels: int, title: str) -> Figure:
+    """Each image [N, C, H, W] above the bits [N, H, W] of its pixels; N of about 1 to 12."""
     n = len(images)
-    figure, axes = new_figure(2, n, (1.25 * n + 0.9, 3.1))
+    figure, axes = new_figure(2, n, (max(1.25 * n, 2.5) + 0.9, 3.1))
     top = float(bits.max())
     for column in range(n):
-        show(axes[0, column], images[column], model.levels)
+        show(axes[0, column], images[column], levels)
         heat = axes[1, column].imshow(bits[column].numpy(), cmap="inferno", vmin=0, vmax=top, interpolation="nearest")
-        axes[1, column].set_title(f"{bits[column].mean() / model.shape[0]:.2f} bits/dim", fontsize=8)
+        axes[1, column].set_title(f"{bits[column].mean() / images.shape[1]:.2f} bits/dim", fontsize=8)
         axes[1, column].axis("off")
     figure.colorbar(heat, ax=axes[1, :].tolist(), label="bits per pixel", shrink=0.9)
-    figure.suptitle("Surprise: what each pixel cost, given the pixels before it", fontsize=10)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

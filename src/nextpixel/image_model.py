@@ -100,12 +100,18 @@ class ImageModel(OrderedModel):
         picture = self.order.grid(*self.placement.grid(*size))  # of a view in the order's own grid: turned back
         return self.with_order(self.condition(parts, picture), n)
 
-    def features(self, x: Tensor, condition: object = None) -> Tensor:
-        """Network features of all symbols, [N, rows, columns, ·], in the grid of the model's order (raster: H, W)."""
+    def features(self, x: Tensor, condition: object = None, rows: int | None = None) -> Tensor:
+        """Network features of all symbols, [N, rows, columns, ·], in the grid of the model's order (raster: H, W).
+
+        rows: of the first rows of that grid only; what comes later in x plays no part.
+        """
         size = (x.shape[2], x.shape[3])
-        embedded = self.embedding(self.placement.forth(x), self.like())
-        run = Whole(order=self.pixel_order(size), recompute=self.recompute)
-        return self.network(embedded, self.embed_condition(condition, len(x), size), run)
+        own = self.placement.forth(x)
+        told = self.embed_condition(condition, len(x), size)
+        if told is not None and told.shape[1] > 1:
+            told = told[:, :rows]
+        run = Whole(order=self.pixel_order(size), height=own.shape[2], recompute=self.recompute)
+        return self.network(self.embedding(own[:, :, :rows], self.like()), told, run)
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
         order, features = self.placement, self.features(x, condition)
@@ -116,16 +122,19 @@ class ImageModel(OrderedModel):
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
         order, x = self.placement, self.check_images(x)
-        features = self.features(x, condition).flatten(0, 2)
-        x = order.forth(x)
-        n, channels, rows, columns = x.shape
-        values = x.permute(0, 2, 3, 1).flatten(0, 2)
-        parts = features.split(list(self.head.sizes), -1)
-        pmfs = [
-            self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, values[:, :c]) for c in range(channels)
-        ]
-        log_pmf = torch.stack(pmfs, 1).view(n, rows, columns, channels, self.levels).permute(0, 3, 1, 2, 4)
+        values = order.forth(x).permute(0, 2, 3, 1)
+        log_pmf = self.head_log_pmf(self.features(x, condition), values).permute(0, 3, 1, 2, 4)
         return log_pmf if order.is_raster else order.back(log_pmf.movedim(-1, 0)).movedim(0, -1)
+
+    def head_log_pmf(self, features: Tensor, values: Tensor) -> Tensor:
+        """Log-probabilities of all values of the symbols of some pixels, nats, [..., C, K], from the network's features
+        [..., ·] there and the pixels' own values [..., C], of which each channel sees the earlier ones."""
+        earlier, parts = values.flatten(0, -2), features.flatten(0, -2).split(list(self.head.sizes), -1)
+        pmfs = [
+            self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, earlier[:, :c])
+            for c in range(values.shape[-1])
+        ]
+        return torch.stack(pmfs, 1).view(*values.shape, self.levels)
 
     def initialise_from_data(self, x: Tensor, condition: object = None) -> int:
         one = self if len(self.orders) == 1 else self.in_order(0)  # the first one stands for all

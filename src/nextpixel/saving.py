@@ -50,6 +50,15 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         arguments: Any = self._hub_mixin_config or {}
         return {**({} if self.kind is None else {"model": self.kind}), **arguments}
 
+    @property
+    def saved_dtype(self) -> str:
+        """The type of number that a loaded model computes with."""
+        return str(next(self.parameters()).dtype).removeprefix("torch.")
+
+    def stored(self) -> dict[str, torch.Tensor]:
+        """What model.safetensors holds, by name."""
+        return self.state_dict()
+
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> Any:
         """Write the folder, aside first: if that fails (a full disk), what was there before is left as it was."""
         target = Path(save_directory).resolve()
@@ -77,12 +86,12 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
             "format_version": FORMAT_VERSION,
             "library_name": "nextpixel",
             "library_version": __version__,
-            "dtype": str(next(self.parameters()).dtype).removeprefix("torch."),
+            "dtype": self.saved_dtype,
             "card": getattr(self, "card", {}),
             **self.made_with(),
         }
         (save_directory / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        weights = {name: tensor.contiguous() for name, tensor in self.stored().items()}
         # One metadata key only: with two or more the file would not be the same byte for byte every time.
         # Written as bytes: save_file would let nobody but the owner read the file, whatever the umask.
         (save_directory / WEIGHTS).write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
@@ -243,10 +252,11 @@ def make(arguments: dict[str, Any], source: str) -> Any:
 
 
 def _class_of(kind: object, source: str) -> type[HubModel]:
+    from nextpixel.exact import ExactModel
     from nextpixel.image_model import ImageModel
     from nextpixel.multiscale import MultiScaleModel
 
-    for known in (ImageModel, MultiScaleModel):
+    for known in (ImageModel, MultiScaleModel, ExactModel):
         if kind == known.kind:
             return known
     raise UserError(f"{source} says that it is {_words(kind)}, which this nextpixel {__version__} does not know.")

@@ -6,17 +6,23 @@ done once a row, pixel work once a pixel (once a symbol in channel-masked networ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from nextpixel.causal import Cursor, Memory, Ring, Whole
 from nextpixel.errors import UserError
-from nextpixel.replay import Replay
+from nextpixel.replay import Replay, applies
 
 if TYPE_CHECKING:
+    from nextpixel.exact.model import ExactModel
     from nextpixel.image_model import ImageModel
+
+
+def replays(model: ImageModel, size: tuple[int, int]) -> bool:
+    """Whether compiled kernels replay the steps of pictures of that size; the model must be in eval mode."""
+    return applies(model.network, model.like(), size[0] * size[1])
 
 
 class Stepper:
@@ -27,7 +33,11 @@ class Stepper:
     mode and must not be trained while it is stepped. UserError for a model of several orders, none of which was chosen.
     """
 
-    def __init__(self, model: ImageModel, n: int, condition: object = None, size: tuple[int, int] | None = None):
+    replays: ClassVar[bool] = True  # whether compiled kernels may do the pixel work
+
+    def __init__(
+        self, model: ImageModel | ExactModel, n: int, condition: object = None, size: tuple[int, int] | None = None
+    ):
         if model.training:
             raise UserError("Stepping needs the model in evaluation mode: call model.eval() first.")
         self.model, self.n = model, n
@@ -44,7 +54,7 @@ class Stepper:
         layout = model.embedding.layout
         self._memory.input = Ring(like, n, above + 1, self._columns, layout.width, left, right)
         self._cursor = Cursor(self._memory)
-        self._replay = Replay(model.network, self._memory)
+        self._replay = Replay(model.network, self._memory) if self.replays else None
         with torch.no_grad():
             self._condition = model.embed_condition(condition, n, (self.height, self.width))
             every = torch.arange(model.levels, device=like.device)
@@ -65,15 +75,21 @@ class Stepper:
     def log_pmf(self) -> Tensor:
         """Log-probabilities of the next symbol's values, nats, [n, K]. Asking twice changes nothing."""
         if self._log_pmf is None:
-            position = self._here()
-            if self._contexts is None:
-                self._contexts = self.model.network.rows(None, self._condition, self._cursor)
-            if self._features is None:
-                self._features = self._replay.pixels(self._contexts, self._cursor)
-            row, column, channel = position
-            earlier = self.images[:, :channel, row, column]
-            self._log_pmf = self.model.head.log_pmf(self._features, channel, earlier)
+            self._log_pmf = self.model.head.log_pmf(*self.work())
         return self._log_pmf
+
+    def work(self) -> tuple[Tensor, int, Tensor]:
+        """What the head is asked with for the next symbol: features, channel, earlier values of the pixel. The network
+        does its work for the position when this is first called there."""
+        row, column, channel = self._here()
+        if self._contexts is None:
+            self._contexts = self.model.network.rows(None, self._condition, self._cursor)
+        if self._features is None:
+            if self._replay is None:
+                self._features = self.model.network.pixels(None, self._contexts, self._cursor)
+            else:
+                self._features = self._replay.pixels(self._contexts, self._cursor)
+        return self._features, channel, self.images[:, :channel, row, column]
 
     def pmf(self) -> Tensor:
         """Probabilities of the next symbol's values, [n, K]."""
@@ -90,7 +106,7 @@ class Stepper:
         if not whole or lowest < 0 or highest >= self.model.levels:
             raise UserError(f"Pushed values must be the model's levels 0..{self.model.levels - 1}.")
         if self.model.channels_by == "network" or channel == 0:
-            self.log_pmf()  # the layers must have seen this position before it is left
+            self.work()  # the layers must have seen this position before it is left
         self.images[:, channel, row, column] = values
         vector = self._vectors[channel][values]
         if self.model.channels_by == "network":
@@ -101,17 +117,17 @@ class Stepper:
         self._offset = start + vector.shape[1]
         self._advance()
 
-    def fork(self, indices: Tensor | list[int]) -> Stepper:
+    def fork(self, indices: Tensor | list[int]) -> Self:
         """Go on with the pictures `indices` [m], each as a picture of its own; this stepper stays as it is."""
         chosen = torch.as_tensor(indices, dtype=torch.long, device=self.images.device)
         if chosen.dim() != 1 or not ((chosen >= 0) & (chosen < self.n)).all():
             raise UserError(f"Fork takes a list of picture numbers 0..{self.n - 1}.")
-        copy = object.__new__(Stepper)
+        copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.n, copy.images = len(chosen), self.images[chosen]
         copy._memory = self._memory.fork(chosen)
         copy._cursor = Cursor(copy._memory)
-        copy._replay = self._replay.fork(copy._memory)
+        copy._replay = None if self._replay is None else self._replay.fork(copy._memory)
         copy._cursor.row, copy._cursor.column, copy._cursor.group = (
             self._cursor.row,
             self._cursor.column,
@@ -129,7 +145,7 @@ class Stepper:
 
         First rows are meant as the model's order goes: rows of the order's own grid, `order.forth(images)[..., :h, :]`.
         """
-        if self._cursor.row or self._cursor.column or self._channel or self._log_pmf is not None:
+        if self._cursor.row or self._cursor.column or self._channel or self._features is not None:
             raise UserError("Known rows can only be given before the first symbol is asked for or pushed.")
         if rows.dim() == 4 and rows.shape[2] == 0:
             return

@@ -6,16 +6,17 @@ That pays where a step costs its calls more than its arithmetic: for few picture
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from nextpixel.causal import Diagonals, Wave
+from nextpixel.causal import Wave, WaveMemory
 from nextpixel.errors import UserError
 from nextpixel.replay import WaveReplay
 
 if TYPE_CHECKING:
+    from nextpixel.exact.model import ExactModel
     from nextpixel.image_model import ImageModel
 
 
@@ -28,7 +29,11 @@ class Wavefront:
     which was chosen.
     """
 
-    def __init__(self, model: ImageModel, n: int, condition: object = None, size: tuple[int, int] | None = None):
+    replays: ClassVar[bool] = True  # whether compiled kernels may do the pixel work
+
+    def __init__(
+        self, model: ImageModel | ExactModel, n: int, condition: object = None, size: tuple[int, int] | None = None
+    ):
         slope = model.network.slope
         if slope is None:
             raise UserError(f"The family {model.family} cannot make pictures by diagonals: use method='cursor'.")
@@ -41,10 +46,10 @@ class Wavefront:
         like = model.like()
         # By position in the order's own grid: those of a diagonal lie at equal distances.
         self._values = torch.zeros(height * self._width, n, self.channels, dtype=torch.long, device=like.device)
-        self._memory = Diagonals(like, n, height, self._width, slope)
+        self._memory = WaveMemory(like, n, height, self._width, slope)
         self._input = model.network.input_stream(self._memory)
         self._wave = Wave(self._memory)
-        self._replay = WaveReplay(model.network, self._memory)
+        self._replay = WaveReplay(model.network, self._memory) if self.replays else None
         with torch.no_grad():
             given = model.embed_condition(condition, n, self._size)
             self._contexts = model.network.rows(None, given, self._wave)
@@ -84,20 +89,27 @@ class Wavefront:
         """Log-probabilities of the next symbols' values, nats, [A · n, K]: all pictures of the first position, then
         those of the next. Asking twice changes nothing."""
         if self._log_pmf is None:
-            where, channel = self._next()
-            if self._here is None:
-                self._here = self._wave.contexts(self._contexts)
-            if self._features is None:
-                self._features = self._replay.pixels(self._here, self._wave)
-            earlier = self._values[where, :, :channel].flatten(0, 1)
-            self._log_pmf = self.model.head.log_pmf(self._features, channel, earlier)
+            self._log_pmf = self.model.head.log_pmf(*self.work())
         return self._log_pmf
+
+    def work(self) -> tuple[Tensor, int, Tensor]:
+        """What the head is asked with for the next symbols: features [A · n, ·], channel, earlier values of the pixels.
+        The network does its work for them when this is first called there."""
+        where, channel = self._next()
+        if self._here is None:
+            self._here = self._wave.contexts(self._contexts)
+        if self._features is None:
+            if self._replay is None:
+                self._features = self.model.network.pixels(None, self._here, self._wave)
+            else:
+                self._features = self._replay.pixels(self._here, self._wave)
+        return self._features, channel, self._values[where, :, :channel].flatten(0, 1)
 
     @torch.no_grad()
     def push(self, values: Tensor) -> None:
         """Say what the next symbols are, [A · n] integers in the order of `log_pmf`, and go on to those after them."""
         where, channel = self._next()
-        self.log_pmf()  # the layers must have seen these positions before they are left
+        self.work()  # the layers must have seen these positions before they are left
         self._values[where, :, channel] = values.view(-1, self.n)
         vector = self._vectors[channel][values]
         start = self._starts[channel] if self.model.channels_by == "network" else self._offset

@@ -2,8 +2,9 @@
 
 from nextpixel.causal.attention import CausalAttention, Positions
 from nextpixel.causal.convolution import PixelConv, RowConv, ShiftDown
-from nextpixel.causal.diagonals import Diagonals, Stream, Wave
+from nextpixel.causal.diagonals import Stream, Wave, WaveMemory
 from nextpixel.causal.layout import Layout, Mask, centre_mask, map_channels
+from nextpixel.causal.lstm import CELL_LIMIT, Diagonals
 from nextpixel.causal.masked import EarlierInputs, MaskedLinear, Units, steps_of
 from nextpixel.causal.normalisation import initialise_from_data
 from nextpixel.causal.pointwise import Add, Concat, ConcatELU, Dropout, Gate, Highway, LinearGate, ReLU, Sigmoid, Split
@@ -14,6 +15,7 @@ from nextpixel.causal.running_sum import PixelLinear, RunningSum
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, UnwrittenError, Whole
 
 __all__ = [
+    "CELL_LIMIT",
     "Add",
     "CausalAttention",
     "Concat",
@@ -50,6 +52,7 @@ __all__ = [
     "Units",
     "UnwrittenError",
     "Wave",
+    "WaveMemory",
     "Whole",
     "centre_mask",
     "initialise_from_data",

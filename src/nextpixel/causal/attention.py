@@ -22,8 +22,7 @@ class Positions(nn.Module):
             here = [_place(run.row, memory.height), _place(run.column, memory.width)]
             return x.new_tensor([here]).expand(len(x), -1)
         _, rows, width, _ = x.shape
-        # Known first rows are not the whole picture.
-        height = rows if run.memory is None else run.memory.height
+        height = run.height or rows  # first rows are not the whole picture
         down = x.new_tensor([_place(i, height) for i in range(rows)])
         across = x.new_tensor([_place(j, width) for j in range(width)])
         places = torch.stack(torch.meshgrid(down, across, indexing="ij"), -1)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextpixel.causal.diagonals import Diagonals, Stream, Wave
+from nextpixel.causal.diagonals import Stream, Wave, WaveMemory
 from nextpixel.causal.layout import Layout, Mask, centre_mask
 from nextpixel.causal.products import convolve, pointwise
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run, Whole
@@ -75,8 +75,15 @@ class RowConv(nn.Module):
             return convolve(x, self.kernel(), self.bias, (self.side, self.side, self.height - 1, 0))
         ring = self._ring(run.memory)
         ring.write_row(run.row, x[:, 0])
-        kernel = run.memory.plan(self, lambda: self.kernel().detach())
-        return convolve(ring.block(run.row - self.height + 1, run.row), kernel, self.bias)
+        kernels = run.memory.plan(self, self._by_slot)
+        ring.slots(run.row - self.height + 1, run.row)  # all are there
+        return convolve(ring.data, kernels[run.row % self.height], self.bias)
+
+    def _by_slot(self) -> list[Tensor]:
+        """For each place of the newest row in the ring, the kernel with its rows where the ring holds theirs: so the
+        rows need not be put in order, row after row of pictures."""
+        kernel = self.kernel().detach()
+        return [kernel.roll(newest + 1, 2).contiguous() for newest in range(self.height)]
 
     def _ring(self, memory: Memory) -> Ring:
         return memory.ring(self, self.height, self.inputs, self.side, self.side)
@@ -108,7 +115,7 @@ class PixelConv(nn.Module):
     ):
         super().__init__()
         self.inputs, self.outputs, self.mask = inputs, outputs, mask
-        self.left, self.rows = left, rows
+        self.left, self.rows, self.cut = left, rows, cut
         self.side = (side, side) if isinstance(side, int) else side
         if not rows:
             self.side = (0, 0)
@@ -167,9 +174,9 @@ class PixelConv(nn.Module):
         own = F.pad(torch.cat([own, at], 2), (self.reach - self.left, self.side[1]))[:, :, None]
         if not self.rows:
             return self._scaled(own)
-        return self._scaled(torch.cat([F.pad(self._above(), (self.reach - self.side[0], 0)), own], 2))
+        return self._scaled(torch.cat([F.pad(self.rectangle(), (self.reach - self.side[0], 0)), own], 2))
 
-    def _above(self) -> Tensor:
+    def rectangle(self) -> Tensor:
         """The weights of the rows above as a rectangle, [outputs, inputs, rows, columns]."""
         if not self.ragged:
             return self.above
@@ -223,7 +230,7 @@ class PixelConv(nn.Module):
         """Diagonals of the input that are looked at, the current one included."""
         return 1 + max([self.left, *(slope * up - d for up, d in self.taps_above)])
 
-    def _stream(self, memory: Diagonals) -> Stream:
+    def _stream(self, memory: WaveMemory) -> Stream:
         if self.mask == "A":
             return memory.stream("input", 0, 0)  # made by whoever steps
         return memory.stream(self, self.times(memory.slope), self.inputs.width, self.rows)

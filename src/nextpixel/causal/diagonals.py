@@ -24,7 +24,7 @@ class Stream:
     as the picture is wide). A slot knows which time it holds and how much of it was written.
     """
 
-    def __init__(self, memory: Diagonals, times: int, features: int, above: int, top: Tensor | None = None):
+    def __init__(self, memory: WaveMemory, times: int, features: int, above: int, top: Tensor | None = None):
         self.data = memory.like.new_zeros(times, above + memory.height, memory.n, features)
         self.memory, self.times, self.features, self.above, self.top = memory, times, features, above, top
         self.held = [slot - times for slot in range(times)]  # before the first diagonal: all padding, all "written"
@@ -69,7 +69,7 @@ class Stream:
         return self.data[slot, top : top + run.last - run.first + 1].flatten(0, 1)[:, :features]
 
 
-class Diagonals(Memory):
+class WaveMemory(Memory):
     """What a `Wave` remembers: a `Stream` a layer. Grows with H, not with H·W."""
 
     def __init__(self, like: Tensor, n: int, height: int, width: int, slope: int):
@@ -99,6 +99,9 @@ class Diagonals(Memory):
         for stream in self.streams.values():
             stream.begin(time)
 
+    def numbers(self) -> int:
+        return sum(stream.data.numel() for stream in self.streams.values())
+
     def ring(self, *args: object, **kwargs: object) -> NoReturn:
         raise UnwrittenError("this layer needs finished rows above: it cannot be run by diagonals")
 
@@ -113,9 +116,9 @@ class Wave(Cursor):
     """One diagonal after another: pixel work sees [A·N, D] for the A rows first..last, all pictures of a row in turn.
     `time` and `group` are set by whoever steps."""
 
-    memory: Diagonals
+    memory: WaveMemory
 
-    def __init__(self, memory: Diagonals):
+    def __init__(self, memory: WaveMemory):
         self.memory = memory
         self.group = 0
         self.at(0)

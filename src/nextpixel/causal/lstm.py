@@ -35,7 +35,7 @@ def diagonal_scan(gates: Tensor, weight: Tensor, first_hidden: Tensor, first_cel
     return result
 
 
-class _Diagonals:
+class Diagonals:
     """The pixels sorted by diagonal: diagonal t holds the pixels (i, t - i) of rows i = first..end-1."""
 
     def __init__(self, height: int, width: int, device: torch.device):
@@ -72,7 +72,7 @@ class _DiagonalScan(torch.autograd.Function):
     ) -> Tensor:
         directions, n, height, width, _ = gates.shape
         d = weight.shape[1] // 2
-        diagonals = _Diagonals(height, width, gates.device)
+        diagonals = Diagonals(height, width, gates.device)
         acts = diagonals.sort(gates)  # with `keep`, replaced by the factors of the gates, step by step
         states = acts.new_zeros(directions, height * width, n, 2 * d)  # hidden: of the left neighbour, of the one above
         states[..., :d] = first_hidden[:, None, None]
@@ -117,7 +117,7 @@ class _DiagonalScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         factors, forgets, shows, free, states, weight = ctx.saved_tensors
-        diagonals: _Diagonals = ctx.diagonals
+        diagonals: Diagonals = ctx.diagonals
         onto = diagonals.sort(grad)
         directions, _, n, d = onto.shape
         gates = torch.empty_like(factors)

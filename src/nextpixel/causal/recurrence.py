@@ -21,7 +21,17 @@ from nextpixel.causal.products import convolve
 from nextpixel.causal.runs import Cursor, Memory, Ring, Run
 
 
-class RowLSTM(nn.Module):
+class Recurrent(nn.Module):
+    """The arithmetic of both layers, apart, so that it can be done in other numbers."""
+
+    def cell(self, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        return lstm_cell(gates, cell)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class RowLSTM(Recurrent):
     """Row by row from the top: the state of a row comes from the row above by a convolution of `width` columns.
 
     Takes the input-to-state part, [..., 4 pieces] of the layout `hidden`, and gives the hidden states. The paper's
@@ -49,8 +59,8 @@ class RowLSTM(nn.Module):
         hidden, cell = (first.expand(n, 1, width, -1) for first in (self.first_hidden, self.first_cell))
         rows, cells = [], []
         for row in x.split(1, 1):
-            gates = row + convolve(hidden, self.state_to_state, None, (self.side, self.side, 0, 0))
-            hidden, cell = lstm_cell(gates, cell)
+            above = self.from_states(F.pad(hidden, (0, 0, self.side, self.side)), self.state_to_state)
+            hidden, cell = self.cell(self.add(row, above), cell)
             rows.append(hidden)
             cells.append(cell)
         states = torch.cat(rows, 1)
@@ -73,7 +83,7 @@ class RowLSTM(nn.Module):
             cell = cells.block(run.row - 1, run.row - 1)[:, 0, column, starts[group] : ends[group]]
         else:
             cell = self.first_cell.detach()[starts[group] : ends[group]]
-        hidden, cell = lstm_cell(x + from_above, cell)
+        hidden, cell = self.cell(self.add(x, from_above), cell)
         hiddens.write(run.row, column, starts[group], hidden)
         cells.write(run.row, column, starts[group], cell)
         return hidden
@@ -86,9 +96,9 @@ class RowLSTM(nn.Module):
         hiddens = memory.stream(self, times, features, 1, self.first_hidden.detach())
         cells = memory.stream((self, "cell"), memory.slope + 1, features, 1, self.first_cell.detach())
         above = [hiddens.tap(run, 1, d, features) for d in range(-self.side, self.side + 1)]
-        gates = torch.addmm(x, torch.cat(above, 1), weights[group])
+        gates = self.with_states(x, torch.cat(above, 1), weights[group])
         cell = cells.tap(run, 1, 0, features)[:, starts[group] : ends[group]]
-        hidden, cell = lstm_cell(gates, cell)
+        hidden, cell = self.cell(gates, cell)
         hiddens.write(run, starts[group], hidden)
         cells.write(run, starts[group], cell)
         return hidden
@@ -107,10 +117,18 @@ class RowLSTM(nn.Module):
         else:
             first = self.first_hidden.detach().expand(memory.n, 1, memory.width, -1)
             above = F.pad(first, (0, 0, self.side, self.side))
-        return convolve(above, kernel, None)[:, 0].contiguous()
+        return self.from_states(above, kernel)[:, 0].contiguous()
+
+    def with_states(self, x: Tensor, states: Tensor, weight: Tensor) -> Tensor:
+        """Gates [n, outputs] from the input's part and states [n, width · d] in the row above."""
+        return torch.addmm(x, states, weight)
+
+    def from_states(self, hidden: Tensor, kernel: Tensor) -> Tensor:
+        """What a row of hidden states, padded [N, 1, W + 2·side, d], adds to the gates of the row below."""
+        return convolve(hidden, kernel, None)
 
 
-class DiagonalBiLSTM(nn.Module):
+class DiagonalBiLSTM(Recurrent):
     """Two LSTMs that scan the image along its diagonals, from the top left and from the top right.
 
     The state of a pixel comes from its neighbour behind and from the one above: in the paper's skewed map a column of
@@ -142,17 +160,25 @@ class DiagonalBiLSTM(nn.Module):
             return self._step(x, run)
         forward, mirrored = self.input_to_state(x, run), self._mirrored_gates(x, raw)
         gates = torch.stack([forward, mirrored.flip(2)])
-        states = diagonal_scan(gates, self.state_to_state, self.first_hidden, self.first_cell)
+        states = self.scan(gates)
         ahead, back = states[0], states[1].flip(2)
         if run.memory is not None:
             self._ring(run.memory, "ahead").write_last_rows(ahead)
             self._ring(run.memory, "back").write_last_rows(back)
             self._inputs(run.memory).write_last_rows(x)
-        return ahead + F.pad(back, (0, 0, 0, 0, 1, 0))[:, :-1]
+        return self.add(ahead, F.pad(back, (0, 0, 0, 0, 1, 0))[:, :-1])
+
+    def scan(self, gates: Tensor) -> Tensor:
+        """Hidden states of both directions, [2, N, H, W, d], from the inputs' part of their gates."""
+        return diagonal_scan(gates, self.state_to_state, self.first_hidden, self.first_cell)
+
+    def gates(self, inputs: Tensor, from_above: Tensor, behind: Tensor, weight: Tensor) -> Tensor:
+        """A pixel's gates: the inputs' part, what the state above adds, and that of the neighbour behind [N, d]."""
+        return torch.addmm(inputs + from_above, behind, weight)
 
     def _mirrored_gates(self, x: Tensor, raw: Tensor | None) -> Tensor:
         gates = self.mirrored_input(x)
-        return gates if self.mirrored_raw is None or raw is None else gates + self.mirrored_raw(raw)
+        return gates if self.mirrored_raw is None or raw is None else self.add(gates, self.mirrored_raw(raw))
 
     def _ring(self, memory: Memory, what: str) -> Ring:
         return memory.ring((self, what), 2, self.hidden.width, 1)
@@ -168,16 +194,17 @@ class DiagonalBiLSTM(nn.Module):
         row_work = memory.once_a_row(self, run, self._row_work)
         from_above, mirrored = row_work.split([4 * self.hidden.width, self.hidden.width], -1)
         self._inputs(memory).write(row, column, plan.input_starts[group], x)
-        gates = self.input_to_state(x, run) + from_above[:, column, 4 * starts[group] : 4 * ends[group]]
+        above = from_above[:, column, 4 * starts[group] : 4 * ends[group]]
         ahead, cells = self._ring(memory, "ahead"), self._ring(memory, "cell")
         if column:
             behind, kept = ahead.window(row, column, 1, 0), cells.window(row, column, 1, 0)[:, here]
         else:
             behind, kept = plan.first_hidden.expand(memory.n, -1), plan.first_cell[here]
-        hidden, cell = lstm_cell(torch.addmm(gates, behind, plan.behind[group]), kept)
+        gates = self.gates(self.input_to_state(x, run), above, behind, plan.behind[group])
+        hidden, cell = self.cell(gates, kept)
         ahead.write(row, column, starts[group], hidden)
         cells.write(row, column, starts[group], cell)
-        return hidden + mirrored[:, column, here]
+        return self.add(hidden, mirrored[:, column, here])
 
     def _row_work(self, run: Cursor) -> Tensor:
         """Of the current row, [N, W, 4d + d]: the left-to-right gates' part from above, in group-major order, and the
@@ -196,11 +223,11 @@ class DiagonalBiLSTM(nn.Module):
         gates = self._mirrored_gates(self._inputs(memory).block(row, row)[:, 0], raw)
         weight = self.state_to_state[1]
         behind_weight, above_weight = weight.split(self.hidden.width)
-        gates = gates + ring.block(row - 1, row - 1)[:, 0, 1:] @ above_weight
+        above = ring.block(row - 1, row - 1)[:, 0, 1:] @ above_weight
         hidden, cell = (first[1].expand(memory.n, -1) for first in (self.first_hidden, self.first_cell))
         states = []
         for column in reversed(range(memory.width)):
-            hidden, cell = lstm_cell(gates[:, column] + hidden @ behind_weight, cell)
+            hidden, cell = self.cell(self.gates(gates[:, column], above[:, column], hidden, behind_weight), cell)
             states.append(hidden)
         back = torch.stack(states[::-1], 1)
         ring.write_row(row, back)

@@ -75,14 +75,19 @@ class Ring:
             raise UnwrittenError(f"row {row}: read beyond what was written, at column {column}")
         return self.flat[slot].narrow(1, self.left * self.features + first, length)
 
-    def block(self, first: int, last: int) -> Tensor:
-        """Finished rows first..last with their padding, [N, last-first+1, left+W+right, D]."""
+    def slots(self, first: int, last: int) -> list[int]:
+        """Where the finished rows first..last are."""
         slots = []
         for row in range(first, last + 1):
             slot = row % self.rows
             if self.held[slot] != row or self.filled[slot] < self.width * self.features:
                 raise UnwrittenError(f"row {row} was read before it was finished")
             slots.append(slot)
+        return slots
+
+    def block(self, first: int, last: int) -> Tensor:
+        """Finished rows first..last with their padding, [N, last-first+1, left+W+right, D]."""
+        slots = self.slots(first, last)
         if slots == list(range(slots[0], slots[0] + len(slots))):
             return self.data[:, slots[0] : slots[0] + len(slots)]
         return self.data[:, slots]
@@ -146,6 +151,14 @@ class Memory:
             self.row_results[owner], self.makers[owner] = (run.row, result), make
         return result
 
+    def numbers(self) -> int:
+        """How many numbers are remembered, weights apart."""
+        held = [x for rows in self.held.values() for x in rows] + [x for _, x in self.row_results.values()]
+        held += [ring.data for ring in self.rings.values()]
+        held += [x for store in self.stores.values() for x in vars(store).values() if isinstance(x, Tensor)]
+        more = 0 if self.lower is None else self.lower.numbers()
+        return sum(x.numel() for x in held) + more + (self.input.data.numel() if hasattr(self, "input") else 0)
+
     def fork(self, indices: Tensor) -> Memory:
         """The same pictures again, chosen by index [M]; the plans are shared, the rings are copied."""
         copy = Memory(self.like, len(indices), self.height, self.width)
@@ -167,6 +180,8 @@ class Whole:
 
     With a `memory` it also fills in what a Cursor would have remembered after these rows (prefill).
 
+    `height`: rows of the whole picture, where only its first ones are given; by default the memory's. None: all are.
+
     `order` [H*W] is for networks whose weights belong to pixels: position t (row-major) of the grid that they are given
     holds the model's pixel order[t]; None is the raster. By default it is the memory's.
 
@@ -174,9 +189,16 @@ class Whole:
     (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
     """
 
-    def __init__(self, memory: Memory | None = None, order: Tensor | None = None, recompute: bool = False):
+    def __init__(
+        self,
+        memory: Memory | None = None,
+        order: Tensor | None = None,
+        height: int | None = None,
+        recompute: bool = False,
+    ):
         self.memory, self.recompute = memory, recompute
         self.order = memory.order if order is None and memory is not None else order
+        self.height = memory.height if height is None and memory is not None else height
 
     def here(self, context: Tensor, layout: Layout) -> Tensor:
         return context
@@ -186,7 +208,8 @@ class Whole:
 
     def half(self) -> Whole:
         """The run of the level of half the size."""
-        return Whole(None if self.memory is None else self.memory.half(), recompute=self.recompute)
+        height = None if self.height is None else -(-self.height // 2)
+        return Whole(None if self.memory is None else self.memory.half(), height=height, recompute=self.recompute)
 
     def block(self, part: Callable[..., T], *given: object) -> T:
         """part(*given, run): one of the parts between which `recompute` keeps what they hand on."""

@@ -11,7 +11,8 @@ import typer
 import yaml
 
 from nextpixel.cli import make
-from nextpixel.cli.arguments import Json, ModelPath, open_model
+from nextpixel.cli.archive import show_archive
+from nextpixel.cli.arguments import Json, open_model
 from nextpixel.cli.options import field_help
 from nextpixel.cli.output import console, table, writable, write_json
 from nextpixel.errors import UserError, did_you_mean
@@ -64,8 +65,14 @@ def check(
         raise UserError(f"This model is faulty ({faults}): its likelihoods and samples cannot be trusted.")
 
 
-def info(model: ModelPath, json_file: Json = None) -> None:
-    """What a saved model is: family, sizes, what it was trained on, its figures."""
+def info(
+    model: Annotated[str, typer.Argument(help="run folder, saved model's folder, hub id, or an archive")],
+    json_file: Json = None,
+) -> None:
+    """What a saved model is: family, sizes, what it was trained on, its figures; or what an archive holds."""
+    if Path(model).is_file():
+        show_archive(Path(model), json_file)
+        return
     opened = open_model(model)
     facts = {**opened.facts(), **_flat(opened.card if isinstance(opened.card, dict) else {})}
     table(str(model), list(facts.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from nextpixel.tasks import evaluate as evaluating
 from nextpixel.tasks import sample as sampling
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
+from nextpixel.tasks.drawing import SampleOptions
 from nextpixel.tasks.export import check_kind, save_pictures
 
 Data = Annotated[
@@ -96,7 +98,7 @@ def _order_rows(result: evaluating.Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-@flags_of(options=sampling.SampleOptions)
+@flags_of(options=SampleOptions)
 def sample(
     model: ModelPath,
     out: Annotated[
@@ -105,18 +107,22 @@ def sample(
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
     klass: Class = "",
     device: Device = "cpu",
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="say how the pictures are drawn, why so, and what it took")
+    ] = False,
     *,
-    options: sampling.SampleOptions,
+    options: SampleOptions,
 ) -> None:
     """Draw pictures. The same seed gives the same pictures."""
     opened = open_model(model, device)
     condition = class_condition(opened, klass, n)
-    pictures = sampling.sample(opened, n, options, condition=condition, progress=True)
+    tell = functools.partial(typer.echo, err=True) if verbose else None
+    pictures = sampling.sample(opened, n, options, condition=condition, progress=True, tell=tell)
     columns = opened.classes if klass == "each" else None
     console().print(f"{n} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
 
 
-@flags_of(options=sampling.SampleOptions, images=DataOptions)
+@flags_of(options=SampleOptions, images=DataOptions)
 def complete(
     model: ModelPath,
     data: Data = None,
@@ -132,7 +138,7 @@ def complete(
     split: WhichSplit = "test",
     device: Device = "cpu",
     *,
-    options: sampling.SampleOptions,
+    options: SampleOptions,
     images: DataOptions,
 ) -> None:
     """Complete pictures of which only the first rows are known; class-conditional models are told the true class."""

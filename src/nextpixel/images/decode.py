@@ -53,6 +53,12 @@ def decode(path: Path) -> Image.Image:
     return _as_grey_or_rgb(picture, transparent, deep, path)
 
 
+def is_binary(path: Path) -> bool:
+    """Whether a file that `decode` reads has one bit a pixel."""
+    with Image.open(path, formats=_formats()) as opened:
+        return opened.mode == "1"
+
+
 def _as_grey_or_rgb(picture: Image.Image, transparent: bool, deep: bool, path: Path) -> Image.Image:
     if deep or picture.mode.startswith(("I", "F")):
         raise UserError(

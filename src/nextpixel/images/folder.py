@@ -40,7 +40,7 @@ def read_folder(folder: Path, size: tuple[int, int] | None, fit: Fit) -> Source:
 
     Raises UserError if there are none, none can be read, or their sizes differ and no size is given.
     """
-    files = _picture_files(folder)
+    files = picture_files(folder)
     if not files:
         raise UserError(f"{folder} holds no pictures: give the folder they are in.")
     skipped: list[str] = []
@@ -72,7 +72,8 @@ def read_folder(folder: Path, size: tuple[int, int] | None, fit: Fit) -> Source:
     )
 
 
-def _picture_files(folder: Path) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """All files below a folder that have the ending of a picture, sorted; hidden ones are left out."""
     endings = suffixes()
     found = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
     return sorted(path for path in found if path.is_file() and not _hidden(path.relative_to(folder)))

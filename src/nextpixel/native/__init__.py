@@ -21,11 +21,15 @@ SHARED = Path(__file__).with_name("elementary.h")
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 
 
-@functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
     """The functions of a C file; None if they cannot be had on this machine. The file may include elementary.h."""
     if os.environ.get("NEXTPIXEL_NATIVE") == "0" or platform.system() == "Windows":
         return None
+    return _opened(source)
+
+
+@functools.cache
+def _opened(source: Path) -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return None

@@ -30,7 +30,7 @@ class FlatNetwork(Network):
             self.check_size(run.memory.height, run.memory.width)
         else:
             assert x is not None
-            self.check_size(*x.shape[1:3])
+            self.check_size(run.height or x.shape[1], x.shape[2])
         return []
 
     def check_size(self, height: int, width: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import Diagonals, Layout, PixelConv, Run, Stream, Whole
+from nextpixel.causal import Layout, PixelConv, Run, Stream, WaveMemory, Whole
 from nextpixel.errors import UserError, did_you_mean
 
 Condition = Literal["class", "vector", "map"]
@@ -153,7 +153,7 @@ class Network(nn.Module):
             raise ValueError(f"the family {self.family.name} declares a wavefront, but a layer needs finished rows")
         return max(slopes)
 
-    def input_stream(self, memory: Diagonals) -> Stream:
+    def input_stream(self, memory: WaveMemory) -> Stream:
         """What a wavefront remembers of the network's input: as many diagonals as the first layers look back."""
         first = [module for module in self.modules() if isinstance(module, PixelConv) and module.mask == "A"]
         times, above = max(layer.times(memory.slope) for layer in first), max(layer.rows for layer in first)

@@ -67,6 +67,14 @@ class Replay:
         return program
 
 
+def applies(network: Any, like: Tensor, pixels: int) -> bool:
+    """Whether steps of the network are replayed, in pictures of so many pixels."""
+    if pixels < LEAST_PIXELS or function_for(like) is None:
+        return False
+    found = learned(network, like, _learn)
+    return found is not None and bool(found.recordings)
+
+
 def place_class(run: Cursor, period: int) -> tuple[int, int, int]:
     """Positions of a class are alike: those at the same place within the block of pixels that the lowest level holds;
     the first columns are classes of their own, and so is every channel group."""

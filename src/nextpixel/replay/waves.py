@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextpixel.causal import Diagonals, Stream, Wave
+from nextpixel.causal import Stream, Wave, WaveMemory
 from nextpixel.replay.learning import Learned, function_for, learned
 from nextpixel.replay.recording import Place, Recorder, Recording, packed, storage_of
 
@@ -20,7 +20,7 @@ from nextpixel.replay.recording import Place, Recorder, Recording, packed, stora
 class WaveReplay:
     """The pixel work of `network` for the pictures of one memory."""
 
-    def __init__(self, network: Any, memory: Diagonals):
+    def __init__(self, network: Any, memory: WaveMemory):
         self.network = network
         self._function = function_for(memory.like)
         self._learned: Learned | None = None if self._function is None else learned(network, memory.like, _learn)
@@ -66,7 +66,7 @@ class _WaveRecorder(Recorder):
 def _learn(network: Any, like: Tensor) -> tuple[dict[Any, Recording], Any]:
     """One recording a channel group, if all diagonals are alike; and the streams that there must be."""
     slope = network.slope
-    memory = Diagonals(like, 2, 4, 2 * slope + 1, slope)
+    memory = WaveMemory(like, 2, 4, 2 * slope + 1, slope)
     source = network.input_stream(memory)
     condition = None if network.condition is None else like.new_zeros(2, 1, 1, network.condition)
     run = Wave(memory)
@@ -94,7 +94,7 @@ def _learn(network: Any, like: Tensor) -> tuple[dict[Any, Recording], Any]:
 class _Program:
     """A recording, ready to be run on one memory."""
 
-    def __init__(self, recording: Recording, memory: Diagonals):
+    def __init__(self, recording: Recording, memory: WaveMemory):
         self.recording, self.memory = recording, memory
         if recording.result.home != ("made",):
             raise ValueError("the result of a step must be a new array")

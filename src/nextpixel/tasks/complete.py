@@ -12,8 +12,9 @@ from nextpixel.errors import UserError
 from nextpixel.images.levels import storage_dtype
 from nextpixel.model import Model
 from nextpixel.stepping import Stepper
+from nextpixel.tasks.drawing import SampleOptions, choose, chosen, uniform_noise
 from nextpixel.tasks.progress import Steps
-from nextpixel.tasks.sample import SampleOptions, choose, chosen, uniform_noise, with_overrides
+from nextpixel.tasks.sample import with_overrides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ def complete(
     other mask: pixels known later in the order would have to be ignored.
     """
     options = with_overrides(options or SampleOptions(), overrides)
+    if options.method not in ("auto", "cursor"):
+        raise UserError(f"Pictures are completed symbol by symbol (cursor), not by the method {options.method!r}.")
     images = model.check_images(images)
     n, channels, height, width = images.shape
     model, first = _known_first(model, known, height, width, options.order)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nextpixel.coding import Codable
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.model import Model, condition_of
@@ -148,7 +149,7 @@ def _given_order_and_class(model: Model, images: torch.Tensor) -> torch.Tensor:
     return torch.stack(each, 1).double().cpu()
 
 
-def check_split(model: Model, data: Split) -> None:
+def check_split(model: Model | Codable, data: Split) -> None:
     """UserError unless the images of `data` are ones that the model can score."""
     if len(data) == 0:
         raise UserError(f"{data.name} holds no images.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +20,11 @@ def check_kind(out: Path) -> None:
         raise UserError(f"The name {out.name} must end in .png, .npy or .npz, or have no ending for a folder.")
 
 
-def save_pictures(out: Path, pictures: Tensor, levels: int, columns: int | None = None) -> str:
+def save_pictures(
+    out: Path, pictures: Tensor, levels: int, columns: int | None = None, labels: Tensor | None = None
+) -> str:
     """Write pictures [N, C, H, W] as one .png sheet, a .npy or .npz array of their integers, or one PNG each in a
-    folder (a name without ending); says what was written."""
+    folder (a name without ending); says what was written. Only a .npz array keeps the labels [N]."""
     check_kind(out)
     kind = out.suffix.lower()
     try:
@@ -33,7 +36,8 @@ def save_pictures(out: Path, pictures: Tensor, levels: int, columns: int | None 
             np.save(out, pictures.numpy())
             return f"an array in {out}"
         if kind == ".npz":
-            np.savez_compressed(out, images=pictures.numpy())
+            labelled: dict[str, Any] = {} if labels is None else {"labels": labels.numpy()}
+            np.savez_compressed(out, images=pictures.numpy(), **labelled)
             return f"an array in {out}"
         out.mkdir(exist_ok=True)
         for index, picture in enumerate(pictures):

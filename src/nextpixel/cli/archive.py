@@ -1,0 +1,194 @@
+"""Commands of the lossless codec: compress, decompress, verify; and what `info` says of an archive."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from nextpixel import figures
+from nextpixel.cli.arguments import Device, Json, open_model, split_of
+from nextpixel.cli.options import flags_of
+from nextpixel.cli.output import table, writable, write_json
+from nextpixel.coding import Codable, File
+from nextpixel.errors import UserError
+from nextpixel.exact import Coded, ExactModel
+from nextpixel.images import names
+from nextpixel.tasks import compress as compressing
+from nextpixel.tasks import decompress as decompressing
+from nextpixel.tasks.data import DataOptions, load_data
+from nextpixel.tasks.export import save_pictures
+from nextpixel.tasks.pictures import Pictures, check_new, read_array, read_files, write_files
+
+Model = Annotated[str, typer.Argument(help="model, better frozen: its folder, or hub id", show_default=False)]
+ArchiveFile = Annotated[Path, typer.Argument(help="an archive that compress wrote", show_default=False)]
+MaybeModel = Annotated[
+    str | None, typer.Argument(help="the model it was made with; not needed if it is inside", show_default=False)
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: nextpixel compress my-model scans/ --out scans.npx")(compress)
+    app.command(epilog="Example: nextpixel decompress scans.npx my-model --out scans-again")(decompress)
+    app.command(epilog="Example: nextpixel verify scans.npx my-model")(verify)
+
+
+def _array_or_folder(out: Path) -> Path:
+    if out.suffix.lower() not in (".npz", ".npy", ""):
+        raise UserError(f"The name {out.name} must end in .npz or .npy, or have no ending for a folder.")
+    return out
+
+
+@flags_of(options=compressing.CompressOptions, images=DataOptions)
+def compress(
+    model: Model,
+    data: Annotated[
+        list[str], typer.Argument(help="picture files and folders; or one array, or the name of a data set")
+    ],
+    out: Annotated[Path, typer.Option(callback=writable, help="the archive to write")] = Path("archive.npx"),
+    split: Annotated[str, typer.Option(help="train, valid or test, of data that has splits")] = "test",
+    bits_map: Annotated[
+        Path | None, typer.Option("--bits-map", callback=writable, help="also draw where the bits went, as PNG")
+    ] = None,
+    device: Device = "cpu",
+    json_file: Json = None,
+    *,
+    options: compressing.CompressOptions,
+    images: DataOptions,
+) -> None:
+    """Compress pictures without loss into one archive, and prove it by decoding (unless --no-verify)."""
+    opened = open_model(model, device)
+    frozen = compressing.codable(opened)
+    if isinstance(frozen, Coded) and not isinstance(opened, ExactModel):
+        keep = f"nextpixel freeze {shlex.quote(model)}"
+        typer.echo(f"The model was frozen for this; to decode elsewhere, keep it frozen: {keep}", err=True)
+    pictures = _pictures(data, frozen.shape[0], frozen.levels, split, images)
+    archive = compressing.compress(frozen, pictures, options, progress=True)
+    _write(out, archive)
+    facts = decompressing.archive_info(archive, max_pixels=_values(pictures))
+    plain = -(-_values(pictures) * (frozen.levels - 1).bit_length() // 8)
+    table(
+        f"{out}: {facts['pictures']:,} pictures",
+        [
+            ("bytes", f"{facts['bytes']:,} (pixels as they are: {plain:,})"),
+            ("bytes per picture", f"{facts['bytes_per_picture']:,.2f}"),
+            ("bits/dim, whole archive", f"{facts['bits_per_dim']:.4f}"),
+            ("of it framing, names", f"{facts['framing_bytes']:,} bytes, {facts['names_bytes']:,} bytes"),
+            ("model", f"{facts['model'][:16]}, {'inside' if facts['model_bytes'] else 'not inside: keep it'}"),
+            ("verified", "yes: decoded, every pixel equal" if options.verify else "no"),
+        ],
+    )
+    if bits_map is not None:
+        _draw(frozen, pictures, options, bits_map)
+    write_json(json_file, {**facts, "verified": options.verify})
+
+
+@flags_of(options=decompressing.DecompressOptions)
+def decompress(
+    archive: ArchiveFile,
+    model: MaybeModel = None,
+    out: Annotated[
+        Path, typer.Option(callback=_array_or_folder, help="a new folder for the pictures, or a .npz or .npy array")
+    ] = Path("pictures"),
+    chunk: Annotated[list[int] | None, typer.Option(help="only the pictures in this chunk; may be repeated")] = None,
+    device: Device = "cpu",
+    json_file: Json = None,
+    *,
+    options: decompressing.DecompressOptions,
+) -> None:
+    """Get the pictures of an archive back, under their names. What is damaged is not handed out."""
+    opened = None if model is None else open_model(model, device)
+    found = decompressing.unpack(archive, opened, options, chunks=chunk or None, progress=True)
+    _save(out, found)
+    whole, total = int(found.whole.sum()), len(found.whole)
+    rows = [("pictures", f"{whole:,} of {total:,}"), ("written", out)]
+    table(str(archive), [*rows, *[("damaged", fault) for fault in found.faults]])
+    write_json(json_file, {"pictures": whole, "of": total, "damage": found.faults})
+    if found.faults:
+        raise UserError(f"{decompressing.damage(found.faults)} What is whole has been written to {out}.")
+
+
+@flags_of(options=decompressing.DecompressOptions)
+def verify(
+    archive: ArchiveFile,
+    model: MaybeModel = None,
+    device: Device = "cpu",
+    json_file: Json = None,
+    *,
+    options: decompressing.DecompressOptions,
+) -> None:
+    """Check an archive, writing nothing: with its model every pixel, without it the coded bytes only."""
+    opened = None if model is None else open_model(model, device)
+    decoded = decompressing.verify(archive, opened, options, progress=True)
+    what = "every picture was decoded and has its checksum"
+    without = "the coded bytes are whole; pass the model to decode them as well"
+    table(f"{archive}: in order", [("checked", what if decoded else without)])
+    write_json(json_file, {"in_order": True, "decoded": decoded})
+
+
+def show_archive(path: Path, json_file: Path | None) -> None:
+    """What `nextpixel info` prints of an archive."""
+    facts = decompressing.archive_info(path)
+    table(str(path), [(name.replace("_", " "), "" if value is None else value) for name, value in facts.items()])
+    write_json(json_file, facts)
+
+
+def _pictures(data: list[str], channels: int, levels: int, split: str, options: DataOptions) -> Pictures:
+    """What the arguments name: one data set or array, else files and folders."""
+    paths = [Path(name) for name in data]
+    if len(paths) == 1 and paths[0].suffix.lower() in (".npy", ".npz"):
+        return read_array(paths[0], options.levels or levels, split)
+    if len(data) == 1 and data[0] in names():
+        part = split_of(load_data(data[0], options), split)
+        return Pictures([part.images], None if part.labels is None else [part.labels])
+    if options != dataclasses.replace(DataOptions(), data_dir=options.data_dir):
+        raise UserError("Picture files are compressed as they are: leave levels, binarise, channels, size and fit out.")
+    return read_files(paths, channels, levels)
+
+
+def _values(pictures: Pictures) -> int:
+    return sum(images.numel() for images in pictures.images)
+
+
+def _write(out: Path, archive: bytes) -> None:
+    """Aside and renamed: a full disk leaves no half archive."""
+    try:
+        with tempfile.NamedTemporaryFile("wb", dir=out.parent, delete=False, suffix=".tmp") as file:
+            file.write(archive)
+        os.replace(file.name, out)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror or error}).") from error
+
+
+def _draw(model: Codable, pictures: Pictures, options: compressing.CompressOptions, path: Path) -> None:
+    """The bits of up to eight pictures of the first run, evenly spaced."""
+    images = pictures.images[0]
+    chosen = torch.arange(min(8, len(images))) * len(images) // min(8, len(images))
+    labels = None if pictures.labels is None else pictures.labels[0][chosen]
+    bits = compressing.bits_map(model, images[chosen], labels=labels, tile=options.tile, batch_size=options.batch_size)
+    figures.bits_page(images[chosen], bits, model.levels, "Where the bits went").savefig(path)
+
+
+def _save(out: Path, found: decompressing.Unpacked) -> None:
+    """The pictures that are whole; into a folder also those of which some tiles are there, named as damaged."""
+    images, labels, files = found.pictures.images, found.pictures.labels, found.pictures.files
+    if out.suffix or files is None:
+        if len(images) > 1:
+            raise UserError(f"The archive holds pictures of {len(images)} sizes: name a folder to write them to.")
+        if not out.suffix and found.levels > 256:
+            raise UserError(f"Picture files cannot hold {found.levels} levels: name a .npz array to write to.")
+        check_new(out)
+        which = torch.nonzero(found.whole)[:, 0]
+        save_pictures(out, images[0][which], found.levels, labels=None if labels is None else labels[0][which])
+        return
+    each = [image for run in images for image in run]
+    kept = torch.nonzero(found.whole | found.partial)[:, 0].tolist()
+    partial = found.partial.tolist()
+    named = [File(f"{files[i].name}.damaged", files[i].mode) if partial[i] else files[i] for i in kept]
+    write_files(out, [each[i] for i in kept], named, found.levels)

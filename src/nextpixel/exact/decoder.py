@@ -1,0 +1,46 @@
+"""A frozen model step by step: the integers of its parallel pass, one symbol or one diagonal after another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from nextpixel.stepping import Stepper
+from nextpixel.wavefront import Wavefront
+
+if TYPE_CHECKING:
+    from nextpixel.exact.model import ExactModel
+
+
+class Decoder(Stepper):
+    """n pictures made symbol by symbol: `masses()` of the next one, `push(values)`, and on to the next."""
+
+    replays: ClassVar[bool] = False  # the compiled kernels know floating point only
+    model: ExactModel
+
+    def __init__(self, model: ExactModel, n: int, labels: object = None, size: tuple[int, int] | None = None):
+        model.ready()
+        super().__init__(model, n, labels, size)
+
+    @torch.no_grad()
+    def masses(self) -> Tensor:
+        """Masses of the next symbol's values, int64 [n, K]. Asking twice changes nothing."""
+        return self.model.head.masses(*self.work())
+
+
+class DiagonalDecoder(Wavefront):
+    """The same for all pixels of a diagonal: `masses()` and `push(values)` are of [A · n] symbols, as in Wavefront."""
+
+    replays: ClassVar[bool] = False
+    model: ExactModel
+
+    def __init__(self, model: ExactModel, n: int, labels: object = None, size: tuple[int, int] | None = None):
+        model.ready()
+        super().__init__(model, n, labels, size)
+
+    @torch.no_grad()
+    def masses(self) -> Tensor:
+        """Masses of the next symbols' values, int64 [A · n, K]. Asking twice changes nothing."""
+        return self.model.head.masses(*self.work())

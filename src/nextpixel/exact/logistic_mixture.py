@@ -1,0 +1,111 @@
+"""The discretised logistic mixture on integers: cumulative masses at the edges of the levels, from tables.
+
+Everything here is int64. A cumulative mass grows with the level because the table of the logistic function, the
+straight lines between its entries, and every rounding down do; so no mass is negative, whatever means and scales are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nextpixel.exact.heads import ExactHead
+from nextpixel.exact.numbers import Formats, without_bits
+from nextpixel.exact.tables import Tables
+from nextpixel.heads import LogisticMixture
+from nextpixel.heads.logistic_mixture import LOG_SCALES
+
+PLACE = 20  # bits of edges and means on [-1, 1]
+SHARP = 20  # bits of 1 / scale
+BETWEEN = 8  # bits of an argument between two entries of the table of the logistic function
+MASS = 22  # bits of that table's entries
+WEIGHT = 18  # bits of the weights of the components, which add up to 1 or a little less
+KEPT = 30  # bits of the sum of the masses of all levels
+ARGUMENT = 17  # the logistic function is 0 or 1, to its bits, where its argument is further from 0
+AT_ONCE = 2**16  # elements that are worked on together: what stays in the cache
+
+
+class ExactLogisticMixture(ExactHead):
+    mixtures: int
+
+    def __init__(self, head: LogisticMixture, formats: Formats, tables: Tables):
+        super().__init__(head, formats, tables)
+        tables.need("tanh")
+        self.mixtures, self.pairs = head.mixtures, head.pairs
+        levels, index = torch.arange(head.levels, dtype=torch.float64), formats.index
+        centres = 2 * levels / (head.levels - 1) - 1
+        lowest, highest = (int(limit) << index for limit in LOG_SCALES)
+        scales = torch.arange(lowest, highest + 1, dtype=torch.float64) / (1 << index)
+        at = torch.arange(-(ARGUMENT << index), (ARGUMENT << index) + 2, dtype=torch.float64) / (1 << index)
+        for name, values in (
+            ("centres", centres * formats.one),
+            ("edges", (centres[:-1] + 1 / (head.levels - 1)) * 2**PLACE),
+            ("sharpness", torch.exp(-scales) * 2**SHARP),
+            ("logistic", torch.sigmoid(at) * 2**MASS),
+        ):
+            self.register_buffer(name, torch.floor(values + 0.5).long())
+
+    def masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
+        at_once = max(1, AT_ONCE // (self.levels * self.mixtures))
+        return torch.cat(
+            [
+                self._masses(part, channel, values)
+                for part, values in zip(features.split(at_once), earlier.long().split(at_once), strict=True)
+            ]
+        )
+
+    def _masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
+        parts = features.unflatten(-1, (1 + 2 * self.channels + self.pairs, self.mixtures))
+        weights, means, scales, pull = parts.split([1, self.channels, self.channels, self.pairs], -2)
+        pull = self.tables.look_up(pull, "tanh").long()
+        means, sharpness = means.long(), self._sharpness(scales)
+        share = _normalised(self._softmax(weights[:, 0]))
+        for before in range(channel):
+            mean = self._mean(means, pull, before, earlier)
+            value = earlier[:, before, None]
+            upper = self._below(self._edge(value), mean, sharpness[:, before])
+            lower = self._below(self._edge(value - 1), mean, sharpness[:, before])
+            upper = torch.where(value == self.levels - 1, 1 << MASS, upper)
+            lower = torch.where(value == 0, 0, lower)
+            share = _normalised(share * (upper - lower + 1))
+        mean = self._mean(means, pull, channel, earlier)
+        inner = self._below(self.get_buffer("edges")[:, None], mean[:, None], sharpness[:, channel, None])
+        below = (share[:, None] * inner).sum(-1)  # [n, K - 1], at the edges between the levels
+        ends = torch.stack([torch.zeros_like(share), share << MASS]).sum(-1)
+        cumulative = torch.cat([ends[0, :, None], below, ends[1, :, None]], -1)
+        return torch.diff(cumulative >> (WEIGHT + MASS - KEPT), dim=-1)
+
+    def _sharpness(self, log_scales: Tensor) -> Tensor:
+        """1 / scale, of [n, C, M] log-scales."""
+        table, low = self.get_buffer("sharpness"), -int(LOG_SCALES[0]) << self.formats.index
+        index = without_bits(log_scales, self.formats.activation - self.formats.index).long() + low
+        return table[index.clamp(0, len(table) - 1)]
+
+    def _mean(self, means: Tensor, pull: Tensor, channel: int, earlier: Tensor) -> Tensor:
+        """Means of a channel's components with PLACE bits, [n, M], given the values [n, ≥ channel] of earlier ones."""
+        bits, first = self.formats.activation, channel * (channel - 1) // 2
+        mean = means[:, channel]
+        for before in range(channel):
+            pulled = pull[:, first + before] * self.get_buffer("centres")[earlier[:, before]][:, None]
+            mean = mean + ((pulled + (1 << (bits - 1))) >> bits)
+        return mean << (PLACE - bits)
+
+    def _edge(self, values: Tensor) -> Tensor:
+        """The upper edges of levels; of the last one, and below the first, any."""
+        edges = self.get_buffer("edges")
+        return edges[values.clamp(0, len(edges) - 1)]
+
+    def _below(self, edges: Tensor, mean: Tensor, sharpness: Tensor) -> Tensor:
+        """The mass below edges under logistic components, with MASS bits."""
+        index, table = self.formats.index, self.get_buffer("logistic")
+        argument = ((edges - mean) * sharpness) >> (PLACE + SHARP - index - BETWEEN)
+        last = ARGUMENT << (index + BETWEEN)
+        argument = argument.clamp(-last, last) + last
+        entry, between = argument >> BETWEEN, argument & ((1 << BETWEEN) - 1)
+        low = table[entry]
+        return low + (((table[entry + 1] - low) * between) >> BETWEEN)
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    """Weights [n, M] ≥ 0, not all zero, as parts of 2^WEIGHT, rounded down."""
+    return torch.div(weights << WEIGHT, weights.sum(-1, keepdim=True), rounding_mode="floor")

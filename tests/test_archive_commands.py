@@ -1,0 +1,260 @@
+"""compress, decompress, verify and info as commands, with a small integer model in place of a frozen one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from integer_model import IntegerModel, pictures_of
+from PIL import Image
+
+import nextpixel as npx
+from nextpixel.tasks import decompress as decompressing
+
+GREY, RGB, BINARY = IntegerModel((1, 6, 5), 256), IntegerModel((3, 6, 5), 256), IntegerModel((1, 6, 5), 2)
+
+
+@pytest.fixture
+def using(monkeypatch, tmp_path):
+    """Every command finds this model, whatever it is called."""
+    monkeypatch.chdir(tmp_path)
+
+    def use(model):
+        monkeypatch.setattr("nextpixel.cli.archive.open_model", lambda *where: model)
+
+    return use
+
+
+def noise(shape, top=256):
+    return np.random.default_rng(sum(shape)).integers(0, top, shape, dtype=np.uint8)
+
+
+def modes_of(folder):
+    return {str(path.relative_to(folder)): Image.open(path).mode for path in folder.rglob("*.*")}
+
+
+def test_a_folder_comes_back_with_names_modes_and_sizes(using, nextpixel, tmp_path):
+    using(RGB)
+    (tmp_path / "in/deep er").mkdir(parents=True)
+    kept = {
+        "a.png": Image.fromarray(noise((6, 5, 3))),
+        "deep er/Ä.bmp": Image.fromarray(noise((6, 5))),
+        "b.tif": Image.fromarray(noise((4, 7)) > 127),
+        "wide.ppm": Image.fromarray(noise((3, 9, 3))),
+        "c.png": Image.fromarray(noise((4, 7))),
+    }
+    for name, picture in kept.items():
+        picture.save(tmp_path / "in" / name)
+    Image.fromarray(noise((6, 5, 3))).save(tmp_path / "in/photo.jpg")
+    assert kept["b.tif"].mode == "1"
+    done = nextpixel("compress", "m", "in", "--out", "out.npx", "--json", "facts.json")
+    assert done.status == 0, done.err
+    assert "every pixel equal" in done.out
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert (facts["pictures"], facts["named_files"], facts["verified"]) == (6, 6, True)
+    assert nextpixel("decompress", "out.npx", "m", "--out", "again").status == 0
+    wanted = {name: picture.mode for name, picture in kept.items()} | {"photo.jpg.png": "RGB"}
+    assert modes_of(tmp_path / "again") == wanted
+    for name, picture in kept.items():
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "again" / name)), np.asarray(picture))
+    jpeg = np.asarray(Image.open(tmp_path / "in/photo.jpg"))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "again/photo.jpg.png")), jpeg)
+
+
+def test_black_and_white_files_for_a_binary_model(using, nextpixel, tmp_path):
+    using(BINARY)
+    one = Image.fromarray(noise((6, 5)) > 127)
+    other = Image.fromarray((noise((6, 5), 2) * 255).astype(np.uint8))
+    one.save(tmp_path / "one.png")
+    other.save(tmp_path / "other.png")
+    assert nextpixel("compress", "m", "one.png", "other.png").status == 0
+    assert nextpixel("decompress", "archive.npx", "m").status == 0
+    assert modes_of(tmp_path / "pictures") == {"one.png": "1", "other.png": "L"}
+    for name, picture in (("one", one), ("other", other)):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / f"pictures/{name}.png")), np.asarray(picture))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_arrays_come_back_as_arrays(using, nextpixel, tmp_path, suffix):
+    model = IntegerModel((1, 6, 5), 17, classes=3)
+    using(model)
+    images, labels = pictures_of(model, 12)
+    np.savez(tmp_path / "in.npz", images=images.numpy(), labels=labels.numpy())
+    assert nextpixel("compress", "m", "in.npz", "--bits-map", "bits.png").status == 0
+    assert Image.open(tmp_path / "bits.png").width > 100
+    assert nextpixel("decompress", "archive.npx", "m", "--out", f"again.{suffix}").status == 0
+    found = np.load(tmp_path / f"again.{suffix}")
+    assert np.array_equal(found if suffix == "npy" else found["images"], images.numpy())
+    if suffix == "npz":
+        assert np.array_equal(found["labels"], labels.numpy())
+
+
+def test_named_data(using, nextpixel, tmp_path):
+    using(IntegerModel((1, 8, 8), 17))
+    done = nextpixel("compress", "m", "digits", "--split", "valid", "--no-verify")
+    assert done.status == 0, done.err
+    images = npx.dataset("digits").valid.images
+    assert torch.equal(npx.decompress(tmp_path / "archive.npx", IntegerModel((1, 8, 8), 17)).images, images)
+
+
+def test_the_model_inside(using, nextpixel, tmp_path, monkeypatch):
+    """It is saved and loaded as any model; here a stand-in that keeps one number."""
+
+    class Saved(IntegerModel):
+        def save_pretrained(self, folder):
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text("{}")
+            (folder / "model.safetensors").write_bytes(b"weights")
+
+    def load(folder):
+        assert (tmp_path.__class__(folder) / "model.safetensors").read_bytes() == b"weights"
+        return GREY
+
+    using(Saved((1, 6, 5), 256))
+    monkeypatch.setattr(decompressing, "load", load)
+    np.save(tmp_path / "in.npy", noise((4, 6, 5)))
+    assert nextpixel("compress", "m", "in.npy", "--embed-model").status == 0
+    assert nextpixel("decompress", "archive.npx", "--out", "again.npy").status == 0
+    assert np.array_equal(np.load(tmp_path / "again.npy")[:, 0], noise((4, 6, 5)))
+    assert "every picture was decoded" in nextpixel("verify", "archive.npx").out
+    damaged = bytearray((tmp_path / "archive.npx").read_bytes())
+    damaged[npx.archive_info(bytes(damaged))["framing_bytes"] + 8] ^= 1
+    (tmp_path / "archive.npx").write_bytes(damaged)
+    assert "the model inside" in nextpixel("verify", "archive.npx").error()
+
+
+def test_verify_and_info(using, nextpixel, tmp_path):
+    using(GREY)
+    np.save(tmp_path / "in.npy", noise((4, 6, 5)))
+    nextpixel("compress", "m", "in.npy")
+    assert "pass the model" in nextpixel("verify", "archive.npx").out
+    done = nextpixel("verify", "archive.npx", "m", "--json", "verified.json")
+    assert done.status == 0
+    assert json.loads((tmp_path / "verified.json").read_text()) == {"in_order": True, "decoded": True}
+    done = nextpixel("info", "archive.npx", "--json", "info.json")
+    assert GREY.identity.hex() in done.out
+    assert json.loads((tmp_path / "info.json").read_text())["pictures"] == 4
+
+
+def test_damage_is_said_and_the_rest_written(using, nextpixel, tmp_path):
+    using(BINARY)
+    (tmp_path / "in").mkdir()
+    images, _ = pictures_of(BINARY, 40)
+    for index, image in enumerate(images):
+        Image.fromarray(image[0].numpy() * 255).save(tmp_path / f"in/{index:02d}.png")
+    nextpixel("compress", "m", "in", "--chunk-bytes", "30")
+    data = bytearray((tmp_path / "archive.npx").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "archive.npx").write_bytes(data)
+    for verb in ("decompress", "verify"):
+        ended = nextpixel(verb, "archive.npx", "m")
+        assert ended.status == 2
+        assert "chunk" in ended.error()
+    assert not (tmp_path / "pictures").exists()
+    ended = nextpixel("decompress", "archive.npx", "m", "--damaged", "report")
+    assert ended.status == 2
+    assert "What is whole has been written" in ended.error()
+    written = sorted((tmp_path / "pictures").iterdir())
+    assert 0 < len(written) < 40
+    assert all((tmp_path / "in" / path.name).read_bytes() == path.read_bytes() for path in written)
+
+
+def test_one_chunk(using, nextpixel, tmp_path):
+    using(BINARY)
+    images, _ = pictures_of(BINARY, 60)
+    np.save(tmp_path / "in.npy", images.numpy())
+    nextpixel("compress", "m", "in.npy", "--chunk-bytes", "30")
+    assert nextpixel("decompress", "archive.npx", "m", "--chunk", "0", "--out", "first.npy").status == 0
+    first = np.load(tmp_path / "first.npy")
+    assert 0 < len(first) < 60
+    assert np.array_equal(first, images[: len(first)].numpy())
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("compress m alpha.png", "partly transparent"),
+        ("compress m deep.png", "more than 8 bits"),
+        ("compress m colour.png", "is in colour, and the model is for 1 channels"),
+        ("compress m text.png", "cannot be read as a picture"),
+        ("compress m nowhere.png", "There is no file or folder nowhere.png"),
+        ("compress m empty", "holds no pictures"),
+        ("compress m grey.png twice/grey.png", "would get the same name"),
+        ("compress m grey.png --levels 2", "compressed as they are"),
+        ("compress m grey.png --batch-size 0", "must be positive"),
+        ("compress m grey.png --out empty", "cannot be written"),
+        ("compress m grey.png --embed-model", "cannot be embedded"),
+        ("compress m float.npy", "floats"),
+        ("decompress grey.png m", "no nextpixel archive"),
+        ("decompress nowhere.npx m", "There is no archive"),
+        ("decompress good.npx m --out twice", "is there already"),
+        ("decompress good.npx m --out some.jpg", "must end in"),
+        ("decompress good.npx m --chunk 7", "has the chunks 0..0"),
+        ("decompress good.npx m --max-pixels 5", "raise max_pixels"),
+        ("decompress good.npx m --damaged perhaps", "perhaps"),
+        ("decompress good.npx", "pass that model"),
+        ("verify grey.png", "no nextpixel archive"),
+        ("info grey.png", "no nextpixel archive"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(using, nextpixel, tmp_path, line, says):
+    using(GREY)
+    for folder in ("empty", "twice"):
+        (tmp_path / folder).mkdir()
+    for where in ("grey.png", "twice/grey.png"):
+        Image.fromarray(noise((6, 5))).save(tmp_path / where)
+    Image.fromarray(noise((6, 5, 4))).save(tmp_path / "alpha.png")
+    Image.fromarray(noise((6, 5)).astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    Image.fromarray(noise((6, 5, 3))).save(tmp_path / "colour.png")
+    (tmp_path / "text.png").write_text("no picture")
+    np.save(tmp_path / "float.npy", np.zeros((2, 6, 5)))
+    (tmp_path / "good.npx").write_bytes(npx.compress(GREY, torch.zeros(1, 1, 6, 5, dtype=torch.uint8)))
+    ended = nextpixel(*line.split())
+    assert ended.status == 2
+    assert says in ended.error()
+
+
+def test_other_levels_and_sizes_need_arrays_or_folders(using, nextpixel, tmp_path):
+    grey = noise((6, 5))
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    using(BINARY)
+    assert "is not black and white" in nextpixel("compress", "m", "grey.png").error()
+    using(IntegerModel((1, 6, 5), 17))
+    assert "picture files have 2 or 256" in nextpixel("compress", "m", "grey.png").error()
+    model = IntegerModel((1, 6, 5), 300)
+    using(model)
+    np.savez(tmp_path / "parts.npz", train=pictures_of(model, 3)[0].numpy(), test=pictures_of(model, 2)[0].numpy())
+    assert "has no valid images" in nextpixel("compress", "m", "parts.npz", "--split", "valid").error()
+    assert nextpixel("compress", "m", "parts.npz").status == 0
+    assert "cannot hold 300 levels" in nextpixel("decompress", "archive.npx", "m").error()
+    assert nextpixel("decompress", "archive.npx", "m", "--out", "two.npy").status == 0
+    assert np.load(tmp_path / "two.npy").shape == (2, 1, 6, 5)
+    using(GREY)
+    Image.fromarray(grey.T.copy()).save(tmp_path / "turned.png")
+    assert nextpixel("compress", "m", "grey.png", "turned.png").status == 0
+    assert "pictures of 2 sizes" in nextpixel("decompress", "archive.npx", "m", "--out", "a.npz").error()
+
+
+def test_a_photograph_with_a_lost_tile_is_written_as_damaged(using, nextpixel, tmp_path):
+    using(BINARY)
+    image = pictures_of(BINARY, 1, size=(40, 40))[0][0, 0].numpy() * 255
+    Image.fromarray(image).save(tmp_path / "large.png")
+    assert nextpixel("compress", "m", "large.png", "--tile", "8", "--chunk-bytes", "20").status == 0
+    data = bytearray((tmp_path / "archive.npx").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "archive.npx").write_bytes(data)
+    assert nextpixel("decompress", "archive.npx", "m", "--damaged", "report").status == 2
+    found = np.asarray(Image.open(tmp_path / "pictures/large.png.damaged.png"))
+    assert found.shape == image.shape
+    assert np.array_equal(found[:8], image[:8])
+    assert not np.array_equal(found, image)
+
+
+def test_a_float_model_is_frozen_and_that_is_said(nextpixel, tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny(shape=(1, 8, 8), levels=17).save_pretrained(tmp_path / "float")
+    ended = nextpixel("compress", "float", "digits", "--split", "valid", "--no-verify")
+    assert ended.status == 0
+    assert "nextpixel freeze" in ended.err
+    assert nextpixel("freeze", "float", "--out", "frozen").status == 0
+    assert nextpixel("verify", "archive.npx", "frozen").status == 0

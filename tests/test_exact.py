@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from nextpixel.heads import heads
 
 SMALL = {"features": 5, "kernel": 3, "first_kernel": 5, "layers": 2, "blocks": 1, "out_features": 4}
 SIZE = (5, 4)
+ARCHIVES = Path(__file__).parent / "archives"
 FREEZABLE = [name for name, family in npx.families().items() if family.freezable]
 OPTIONS = [
     ("gated_pixelcnn", {"factorised": True}),
@@ -148,6 +150,18 @@ def test_pictures_are_coded_in_an_order_in_which_they_can_be_decoded(family, ord
             assert torch.equal(masses.transpose(0, 1), whole[batch, found : found + len(masses)])
             steps.push(values[batch, found : found + len(masses)].T)
             found += len(masses)
+
+
+@pytest.mark.parametrize("path", sorted(ARCHIVES.glob("frozen-*.npx")), ids=lambda path: path.stem)
+def test_kept_archives_decode_for_ever(path):
+    """Written by golden_archives.py with the models inside; what they hold is in the package."""
+    expected = npx.dataset("digits").test[:150]
+    found = npx.decompress(path, batch_size=64)
+    assert torch.equal(found.images, expected.images)
+    assert found.labels is None or torch.equal(found.labels, expected.labels)
+    info = npx.archive_info(path)
+    assert info["stored_chunks"] == 0
+    assert info["damage"] == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])

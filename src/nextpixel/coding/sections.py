@@ -18,6 +18,7 @@ from nextpixel.errors import UserError
 
 LONGEST_NAME = 1024  # bytes of UTF-8
 LONGEST_LIST = 1 << 26  # bytes of all names together
+LARGEST_MODEL = 1 << 30  # bytes
 MODES = ("L", "RGB", "1")
 LENGTHS = struct.Struct("<I")
 
@@ -63,15 +64,23 @@ def unpack_files(section: bytes, pictures: int) -> list[File]:
 
 def pack_model(config: bytes, weights: bytes) -> bytes:
     """The section of a saved model: its config.json and its model.safetensors."""
-    return _with_crc(LENGTHS.pack(len(config)) + config + weights)
+    content = LENGTHS.pack(len(config)) + config + weights
+    if len(content) > LARGEST_MODEL:
+        raise UserError("The model is too large to be put into an archive: leave embed_model out.")
+    return _with_crc(zlib.compress(content, 9))
 
 
 def unpack_model(section: bytes) -> tuple[bytes, bytes]:
-    """config.json and model.safetensors of an embedded model, without the section's checksum."""
-    if len(section) < LENGTHS.size or LENGTHS.unpack_from(section)[0] > len(section) - LENGTHS.size:
-        raise UserError("The model inside the archive is damaged: pass the model.")
-    end = LENGTHS.size + LENGTHS.unpack_from(section)[0]
-    return section[LENGTHS.size : end], section[end:]
+    """config.json and model.safetensors of an embedded model, from the section without its checksum."""
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(section, LARGEST_MODEL)
+    except zlib.error:
+        content = b""
+    if not unpacker.eof or len(content) < LENGTHS.size:
+        raise UserError("The model inside the archive is damaged or too large: pass the model.")
+    end = LENGTHS.size + LENGTHS.unpack_from(content)[0]
+    return content[LENGTHS.size : end], content[end:]
 
 
 def _with_crc(content: bytes) -> bytes:

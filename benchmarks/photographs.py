@@ -1,0 +1,62 @@
+"""Archives of the 24 Kodak photographs, each coded by the local model that has not seen it, beside standard codecs.
+
+python -m benchmarks.photographs [--runs runs/codec] [--data-dir ../shared/data] [--threads 2] [--photographs 24]
+
+The models are those of benchmarks/codec_models.py (kodak-even, kodak-odd). Pictures are whole, not cut into tiles: a
+model of this family decodes a diagonal at a time. Every archive is decoded and compared with the pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nextpixel as npx
+from benchmarks.codec_models import photographs
+from benchmarks.measure import machine, save
+from benchmarks.standard_codecs import standard
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/codec"))
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("NEXTPIXEL_DATA"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--photographs", type=int, default=24)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows: list[dict[str, Any]] = []
+    for odd, name in ((True, "kodak-even"), (False, "kodak-odd")):
+        exact = npx.freeze(npx.load(args.runs / name))
+        for title, image in photographs(Path(args.data_dir or ".") / "kodak", odd)[: args.photographs // 2]:
+            began = time.perf_counter()
+            archive = npx.compress(exact, image[None], verify=False, batch_size=1)
+            encoded = time.perf_counter()
+            if not torch.equal(npx.decompress(archive, exact).images[0], image):
+                raise RuntimeError(f"{title} does not come back")
+            decoded = time.perf_counter()
+            row: dict[str, Any] = {"name": title, "values": image.numel(), "bytes": len(archive)}
+            row |= {"encode_seconds": encoded - began, "decode_seconds": decoded - encoded}
+            row["others"] = standard(image[None], 256)
+            rows.append(row)
+            others = ", ".join(f"{codec} {figure:.3f}" for codec, figure in row["others"].items())
+            print(
+                f"{title}: {8 * len(archive) / image.numel():.3f} bits/dim, {row['encode_seconds']:.1f} s, "
+                f"{row['decode_seconds']:.1f} s back; {others}",
+                flush=True,
+            )
+    values = sum(row["values"] for row in rows)
+    total = {"nextpixel": 8 * sum(row["bytes"] for row in rows) / values}
+    for codec in rows[0]["others"]:
+        total[codec] = sum(row["others"][codec] * row["values"] for row in rows) / values
+    print({codec: round(figure, 4) for codec, figure in total.items()})
+    save("photographs", {**machine(), "rows": rows, "total": total, "parameters": exact.parameter_count})
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ from nextpixel.coding.frequencies import frequencies, spans
 from nextpixel.errors import UserError
 from nextpixel.exact import Coded, logistic_mixture
 from nextpixel.exact.freezing import frozen
-from nextpixel.exact.layers import IntegerWeights, as_matrix, taps
+from nextpixel.exact.layers import ExactPixelConv, IntegerWeights, as_matrix, taps
 from nextpixel.exact.numbers import FORMS, Formats, rounded, scales, shifted, without_bits
 from nextpixel.heads import heads
 
@@ -162,6 +162,24 @@ def test_kept_archives_decode_for_ever(path):
     info = npx.archive_info(path)
     assert info["stored_chunks"] == 0
     assert info["damage"] == []
+
+
+@pytest.mark.parametrize("family", FREEZABLE)
+def test_check_accepts_frozen_models(family):
+    channels = 3 if npx.families()[family].channel_masks else 1
+    report = npx.check(npx.freeze(build(family, channels=channels, levels=2, classes=3)))
+    assert report.passed, str(report)
+
+
+def test_check_finds_a_decoder_that_computes_something_else(monkeypatch):
+    exact = npx.freeze(build("gated_pixelcnn", "logistic_mixture", 3, 256))
+    assert npx.check(exact).passed
+    step = ExactPixelConv._step
+    monkeypatch.setattr(ExactPixelConv, "_step", lambda self, x, run: step(self, x, run) + (run.column == 2) * 4000)
+    assert npx.check(exact).faults == ["decoder differs"]
+    monkeypatch.undo()
+    next(iter(exact.network.parameters())).data[0] += 0.5
+    assert "not proved" in npx.check(exact).faults
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import torch
 
-from nextpixel.checking import agreement, causality, chain, diagonals, fields, layers, ordered, totals
+from nextpixel.checking import agreement, causality, chain, diagonals, fields, frozen, layers, ordered, totals
 from nextpixel.checking.report import Finding, Report, collector
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
+from nextpixel.exact import ExactModel
 from nextpixel.image_model import ImageModel
 from nextpixel.multiscale import MultiScaleModel
 
@@ -46,12 +47,17 @@ def check(
     - Of a model in another order than raster, or in several, up to three orders, each in its own grid, and together:
       answers lie where the order says, stepping goes by it, the network is told its order, p(x) is the mixture.
 
+    - Of a frozen model its proof, that the decoder's integers are those of the parallel pass, bit for bit, in any batch
+      and type of tensor, and that frequencies and all images sum to 1.
+
     seeds: sets of random weights. size: (H, W) of the one canvas to use; by default 5x7 and long narrow ones, or the
     model's own size for networks that run at no other (known first rows are tried with them only if their family
     declares it, by any_size=False). progress: called with the name of each check as it begins.
     """
     if seeds < 1:
         raise ValueError("seeds must be at least 1")
+    if isinstance(model, ExactModel):
+        return frozen.check_frozen(model, size, progress)
     if isinstance(model, MultiScaleModel):
         return chain.check_chain(model, functools.partial(check, seeds=seeds), size, progress)
     if len(model.orders) > 1 or not model.orders[0].is_raster:

@@ -258,3 +258,19 @@ def test_a_float_model_is_frozen_and_that_is_said(nextpixel, tmp_path, tiny, mon
     assert "nextpixel freeze" in ended.err
     assert nextpixel("freeze", "float", "--out", "frozen").status == 0
     assert nextpixel("verify", "archive.npx", "frozen").status == 0
+
+
+def test_models_are_verified_too(nextpixel, tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny(shape=(1, 8, 8), levels=17)
+    model.save_pretrained(tmp_path / "float")
+    npx.freeze(model).save_pretrained(tmp_path / "frozen")
+    assert "all finite" in nextpixel("verify", "float").out
+    ended = nextpixel("verify", "frozen", "--json", "facts.json")
+    assert "proved to be exact" in ended.out
+    assert json.loads((tmp_path / "facts.json").read_text())["identity"] == npx.freeze(model).identity
+    next(model.parameters()).data[0] = float("nan")
+    model.save_pretrained(tmp_path / "spoilt")
+    ended = nextpixel("verify", "spoilt")
+    assert ended.status == 2
+    assert "no number" in ended.error()

@@ -28,6 +28,7 @@ from nextpixel.tasks.pictures import Pictures, check_new, read_array, read_files
 
 Model = Annotated[str, typer.Argument(help="model, better frozen: its folder, or hub id", show_default=False)]
 ArchiveFile = Annotated[Path, typer.Argument(help="an archive that compress wrote", show_default=False)]
+Verified = Annotated[Path, typer.Argument(help="an archive, or the folder of a model", show_default=False)]
 MaybeModel = Annotated[
     str | None, typer.Argument(help="the model it was made with; not needed if it is inside", show_default=False)
 ]
@@ -116,20 +117,38 @@ def decompress(
 
 @flags_of(options=decompressing.DecompressOptions)
 def verify(
-    archive: ArchiveFile,
+    archive: Verified,
     model: MaybeModel = None,
     device: Device = "cpu",
     json_file: Json = None,
     *,
     options: decompressing.DecompressOptions,
 ) -> None:
-    """Check an archive, writing nothing: with its model every pixel, without it the coded bytes only."""
+    """Check an archive, writing nothing: with its model every pixel, without it the coded bytes only. Of a model's
+    folder it is checked that it can be used here: that it opens whole and, if it is frozen, that it is proved."""
+    if archive.is_dir():
+        _verify_model(str(archive), device, json_file)
+        return
     opened = None if model is None else open_model(model, device)
     decoded = decompressing.verify(archive, opened, options, progress=True)
     what = "every picture was decoded and has its checksum"
     without = "the coded bytes are whole; pass the model to decode them as well"
     table(f"{archive}: in order", [("checked", what if decoded else without)])
     write_json(json_file, {"in_order": True, "decoded": decoded})
+
+
+def _verify_model(name: str, device: str, json_file: Path | None) -> None:
+    model = open_model(name, device)
+    wrong = [key for key, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise UserError(f"{name} is damaged: {wrong[0]} holds what is no number.")
+    facts: dict[str, object] = {"in_order": True, "weights": "all there, all finite"}
+    if isinstance(model, ExactModel):  # opening it has proved it
+        model.ready()
+        facts |= {"sums": f"proved to be exact ({model.formats.form} form)", "products": f"exact on {device}"}
+        facts["identity"] = model.identity
+    table(f"{name}: in order", [(key, value) for key, value in facts.items() if key != "in_order"])
+    write_json(json_file, facts)
 
 
 def show_archive(path: Path, json_file: Path | None) -> None:

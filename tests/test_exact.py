@@ -164,6 +164,14 @@ def test_kept_archives_decode_for_ever(path):
     assert info["damage"] == []
 
 
+@pytest.mark.full
+def test_a_compiled_network_gives_the_same_integers():
+    exact = npx.freeze(build("gated_pixelcnn", classes=3))
+    x, labels = pictures(exact, 16)
+    given = exact.embedding(x, exact.like()), exact.embed_condition(labels, 16, SIZE)
+    assert torch.equal(torch.compile(exact.network)(*given), exact.network(*given))
+
+
 @pytest.mark.parametrize("family", FREEZABLE)
 def test_check_accepts_frozen_models(family):
     channels = 3 if npx.families()[family].channel_masks else 1

@@ -44,6 +44,7 @@ class Stepper:
         self.channels, (self.height, self.width) = model.shape[0], size or model.shape[1:]
         like = model.like()
         self.images = torch.zeros(n, self.channels, self.height, self.width, dtype=torch.long, device=like.device)
+        self._nothing = self.images[:, :0, 0, 0]  # earlier values of a pixel's first symbol
         self._order = model.placement
         self._rows, self._columns = self._order.grid(self.height, self.width)  # of the order's own grid
         pixels = self._order.pixels(self.height, self.width).view(self._rows, self._columns).tolist()
@@ -89,7 +90,7 @@ class Stepper:
                 self._features = self.model.network.pixels(None, self._contexts, self._cursor)
             else:
                 self._features = self._replay.pixels(self._contexts, self._cursor)
-        return self._features, channel, self.images[:, :channel, row, column]
+        return self._features, channel, self.images[:, :channel, row, column] if channel else self._nothing
 
     def pmf(self) -> Tensor:
         """Probabilities of the next symbol's values, [n, K]."""
@@ -125,6 +126,7 @@ class Stepper:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.n, copy.images = len(chosen), self.images[chosen]
+        copy._nothing = copy.images[:, :0, 0, 0]
         copy._memory = self._memory.fork(chosen)
         copy._cursor = Cursor(copy._memory)
         copy._replay = None if self._replay is None else self._replay.fork(copy._memory)

@@ -1,7 +1,7 @@
-"""The gate of the Gated PixelCNN, and its compiled form for training.
+"""The gate of the Gated PixelCNN, and its compiled form for whole maps of features.
 
-Left to autograd, the gate reads and writes its features a dozen times, forward and back, and keeps both activations.
-Compiled (gate.c), it reads them once each way and keeps only its input.
+Left to PyTorch, the gate reads and writes its features several times, a dozen with its gradient, which keeps both
+activations. Compiled (gate.c), it reads them once each way, and the gradient keeps only the input.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ TYPES = {torch.float32: "float", torch.float64: "double"}
 
 def gated(x: Tensor) -> Tensor:
     """tanh(first half) · sigmoid(second half) of the last dimension: [..., 2d] → [..., d]."""
-    training = x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if training and x.dim() == 4 and x.is_cpu and x.dtype in TYPES and _functions():
-        result: Tensor = _Gate.apply(x)
+    if x.dim() == 4 and x.is_cpu and x.dtype in TYPES and not torch.compiler.is_compiling() and _functions():
+        result: Tensor = _Gate.apply(x) if x.requires_grad and torch.is_grad_enabled() else _compiled(x)
         return result
     return plain(x)
 
@@ -50,17 +49,21 @@ def _functions() -> dict[str, Callable[..., None]]:
     return found
 
 
+def _compiled(x: Tensor) -> Tensor:
+    x = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+    run = _functions()[f"gate_{TYPES[x.dtype]}"]
+    run(x.data_ptr(), y.data_ptr(), y.numel() // max(y.shape[-1], 1), y.shape[-1], torch.get_num_threads())
+    return y
+
+
 class _Gate(torch.autograd.Function):
     """x [N, H, W, 2d] → [N, H, W, d]"""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        x = x.contiguous()
-        y = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
-        run = _functions()[f"gate_{TYPES[x.dtype]}"]
-        run(x.data_ptr(), y.data_ptr(), y.numel() // max(y.shape[-1], 1), y.shape[-1], torch.get_num_threads())
-        return y
+        return _compiled(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

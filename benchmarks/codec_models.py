@@ -35,7 +35,7 @@ def photographs(folder: Path, odd: bool) -> list[tuple[str, Tensor]]:
     found = []
     for path in sorted(folder.glob("kodim*.*")):
         if int(path.stem[5:]) % 2 == odd:
-            found.append((path.stem, torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1))))
+            found.append((path.stem, torch.from_numpy(np.array(Image.open(path).convert("RGB")).transpose(2, 0, 1))))
     if len(found) != 12:
         raise SystemExit(f"{folder} does not hold the 24 Kodak photographs, kodim01 to kodim24.")
     return found

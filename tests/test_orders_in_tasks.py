@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_cli import TINY, folder, nextpixel, origin  # noqa: F401 - fixtures
+from test_cli import TINY, folder, origin  # noqa: F401 - fixtures
 from test_orders import build, every_image, loud
 from test_sample import naively
 from test_train import assert_same_state, checkpoint, fit, interrupt_at, metrics

@@ -65,11 +65,11 @@ def compress(
 ) -> None:
     """Compress pictures without loss into one archive, and prove it by decoding (unless --no-verify)."""
     opened = open_model(model, device)
-    frozen = compressing.codable(opened)
+    pictures = _pictures(data, opened.shape[0], opened.levels, split, images)
+    frozen = compressing.codable(opened, like=compressing.like(opened, pictures))
     if isinstance(frozen, Coded) and not isinstance(opened, ExactModel):
-        keep = f"nextpixel freeze {shlex.quote(model)}"
+        keep = f"nextpixel freeze {shlex.quote(model)} --form {frozen.model.formats.form}"
         typer.echo(f"The model was frozen for this; to decode elsewhere, keep it frozen: {keep}", err=True)
-    pictures = _pictures(data, frozen.shape[0], frozen.levels, split, images)
     archive = compressing.compress(frozen, pictures, options, progress=True)
     _write(out, archive)
     facts = decompressing.archive_info(archive, max_pixels=_values(pictures))

@@ -24,6 +24,8 @@ from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.pictures import Pictures
 from nextpixel.tasks.progress import Steps
 
+LIKE = (32, 1 << 18, 128)  # of the pictures on which freezing is measured: how many, symbols in all, largest side
+
 
 @dataclasses.dataclass(frozen=True)
 class CompressOptions:
@@ -45,16 +47,36 @@ class CompressOptions:
             raise UserError("batch_size and chunk_bytes must be positive and tile must not be negative.")
 
 
-def codable(model: Any, identity: bytes | None = None) -> Codable:
-    """The model in integer arithmetic: as it is, if it is frozen, or frozen now, in the shorter numbers where they can
-    be proved. identity: of an archive; the model is frozen in the form in which it was then."""
+def codable(model: Any, identity: bytes | None = None, like: Split | None = None) -> Codable:
+    """The model in integer arithmetic: as it is, if it is frozen, or frozen now.
+
+    like: pictures such as will be coded, on which it is measured whether the shorter numbers cost too much. identity:
+    of an archive; the model is frozen in the form in which it was then.
+    """
     if isinstance(getattr(model, "identity", None), bytes):
         given: Codable = model
         return given
-    frozen = Coded(model if isinstance(model, ExactModel) else freeze(model))
-    if identity is None or isinstance(model, ExactModel) or frozen.identity == identity:
-        return frozen
-    return Coded(freeze(model, form="float64"))
+    if isinstance(model, ExactModel):
+        return Coded(model)
+    frozen = Coded(freeze(model, like))
+    return frozen if identity in (None, frozen.identity) else Coded(freeze(model, form="float64"))
+
+
+def like(model: Any, data: Split | Tensor | Pictures, labels: Tensor | None = None) -> Split | None:
+    """A few of the pictures, for `codable`; None if they do not fit the model, which is said elsewhere."""
+    if isinstance(data, Pictures):
+        images, given = data.images[0], None if data.labels is None else data.labels[0]
+    else:
+        images, given = (data.images, data.labels) if isinstance(data, Split) else (data, None)
+    given = labels if labels is not None else given
+    count = max(1, min(LIKE[0], LIKE[1] // max(1, images[0].numel()))) if len(images) else 0
+    try:
+        part = images[:count, :, : LIKE[2], : LIKE[2]]
+        some = Split(part, None if given is None else given[:count], model.levels, "the pictures", "", model.classes)
+        check_split(model, some)
+    except (UserError, IndexError):
+        return None
+    return None if model.classes is not None and given is None else some
 
 
 def compress(
@@ -76,7 +98,7 @@ def compress(
     from nextpixel.tasks.sample import with_overrides
 
     options = with_overrides(options or CompressOptions(), overrides)
-    frozen = codable(model)
+    frozen = codable(model, like=like(model, data, labels))
     pictures = as_pictures(frozen, data, labels)
     tile = (options.tile, options.tile) if options.tile else None
     symbols = sum(images.numel() for images in pictures.images)

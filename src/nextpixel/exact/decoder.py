@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -14,33 +15,26 @@ if TYPE_CHECKING:
     from nextpixel.exact.model import ExactModel
 
 
-class Decoder(Stepper):
-    """n pictures made symbol by symbol: `masses()` of the next one, `push(values)`, and on to the next."""
+class _Integers:
+    """Mixed into what steps: it does so in integers, and gives masses."""
 
     replays: ClassVar[bool] = False  # the compiled kernels know floating point only
     model: ExactModel
+    work: Callable[[], tuple[Tensor, int, Tensor]]
 
     def __init__(self, model: ExactModel, n: int, labels: object = None, size: tuple[int, int] | None = None):
         model.ready()
-        super().__init__(model, n, labels, size)
+        super().__init__(model, n, labels, size)  # type: ignore[call-arg] # of Stepper or Wavefront
 
     @torch.no_grad()
     def masses(self) -> Tensor:
-        """Masses of the next symbol's values, int64 [n, K]. Asking twice changes nothing."""
+        """Masses of the next symbols' values, int64 [n, K]. Asking twice changes nothing."""
         return self.model.head.masses(*self.work())
 
 
-class DiagonalDecoder(Wavefront):
-    """The same for all pixels of a diagonal: `masses()` and `push(values)` are of [A · n] symbols, as in Wavefront."""
+class Decoder(_Integers, Stepper):  # type: ignore[misc] # work is a method there
+    """n pictures made symbol by symbol: `masses()` of the next one, `push(values)`, and on to the next."""
 
-    replays: ClassVar[bool] = False
-    model: ExactModel
 
-    def __init__(self, model: ExactModel, n: int, labels: object = None, size: tuple[int, int] | None = None):
-        model.ready()
-        super().__init__(model, n, labels, size)
-
-    @torch.no_grad()
-    def masses(self) -> Tensor:
-        """Masses of the next symbols' values, int64 [A · n, K]. Asking twice changes nothing."""
-        return self.model.head.masses(*self.work())
+class DiagonalDecoder(_Integers, Wavefront):  # type: ignore[misc]
+    """The same for all pixels of a diagonal: masses and values are of [A · n] symbols, as in Wavefront."""

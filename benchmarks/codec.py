@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ def main() -> None:
     for name, figure in others.items():
         print(f"{name}: {figure:.4f} bits/dim")
     float_bits = nats / dims / math.log(2)
-    save(args.name, {**machine(), **vars(args), "float_bits_per_dim": float_bits, "rows": rows, "others": others})
+    told = {**vars(args), "model": Path(args.model).name}  # the figures go round, the machine's folders do not
+    save(args.name, {**machine(), **told, "float_bits_per_dim": float_bits, "rows": rows, "others": others})
 
 
 if __name__ == "__main__":

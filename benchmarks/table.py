@@ -213,7 +213,7 @@ def cost(args: argparse.Namespace) -> None:
         x = data.train[:batch].images
         steps = interleaved({label: training_step(model, x) for label, model in models.items()}, 5)
         drawn = interleaved(
-            {label: lambda model=model: npx.sample(model, n=64) for label, model in models.items()},  # type: ignore[misc]
+            {label: lambda model=model: npx.sample(model, n=64, method="cursor") for label, model in models.items()},  # type: ignore[misc]
             2,
         )
         for label, model in models.items():

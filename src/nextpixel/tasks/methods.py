@@ -93,7 +93,7 @@ def pick(model: Model, n: int, size: tuple[int, int], wanted: str = "auto") -> t
 
     wanted: its name, or "auto" for the fastest by rule: the wavefront, where the family has one; guesses, if the model
     has two levels, its steps are not replayed by compiled kernels, and pictures are few; else the Cursor. On CPUs it is
-    measured (docs/results.md). The wavefront wins in every family that has it, at every batch. 28×28 binary pictures
+    measured (docs/results.md). The wavefront won wherever it was tried, with 1 to 256 pictures. 28×28 binary pictures
     take 20 to 50 passes instead of 784 steps; replayed steps are faster than that all the same, and so are steps that
     many pictures share. With 17 levels of 8×8 pictures the passes are a quarter of the steps, and little is won. On
     GPUs, where no steps are replayed and a pass takes hardly more calls than a step, guesses should win up to

@@ -214,7 +214,7 @@ def test_the_trainer_is_imported_when_training_only():
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             if any(name.split(".")[0] in ("pytorch_lightning", "lightning") for name in names):
-                assert module in ("tasks.training", "tasks.keeper"), module
+                assert module in ("tasks.training", "tasks.keeper", "tasks.together"), module
     for module, path in MODULES.items():
         assert module == "tasks.train" or ("tasks.training", "called") not in imports(path), module
         assert ("tasks.training", "always") not in imports(path), module

@@ -219,7 +219,7 @@ def numbers(images):
 
 
 def epoch_of(batches):
-    return [(numbers(images), labels.tolist()) for images, labels in batches]
+    return [(numbers(images), labels.tolist()) for images, labels, _ in batches]
 
 
 def test_every_epoch_is_a_permutation_of_its_own():
@@ -266,7 +266,7 @@ def test_dynamic_binarisation_is_drawn_anew_each_epoch_and_repeatably():
 
     def two_epochs():
         epochs = [Batches(split, 40, seed=0, trained=lambda done=done: done) for done in range(2)]
-        return [torch.cat([images for images, _ in batches]) for batches in epochs]
+        return [torch.cat([images for images, _, _ in batches]) for batches in epochs]
 
     first, second = two_epochs()
     assert not torch.equal(first, second)
@@ -275,7 +275,7 @@ def test_dynamic_binarisation_is_drawn_anew_each_epoch_and_repeatably():
 
 
 def test_in_order_gives_every_image_once_in_order():
-    found = [numbers(images) for images, _ in InOrder(numbered(50), 16)]
+    found = [numbers(images) for images, _, _ in InOrder(numbered(50), 16)]
     assert [len(part) for part in found] == [16, 16, 16, 2]
     assert list(itertools.chain(*found)) == list(range(50))
     assert len(InOrder(numbered(50), 16)) == 4
@@ -601,7 +601,7 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence(digits, tiny, run, mo
         ({"batch_size": -1}, "batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": math.nan}, "learning_rate"),
-        ({"optimizer": "sgd"}, "optimizer"),
+        ({"optimizer": "sdg"}, "optimizer"),
         ({"schedule": "linear"}, "schedule"),
         ({"ema": 1.0}, "ema"),
         ({"ema": -0.1}, "ema"),

@@ -26,11 +26,14 @@ def main() -> None:
         warnings.showwarning = _say_warning
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
     from nextpixel.cli.app import app
+    from nextpixel.tasks.processes import first_process
     from nextpixel.tasks.train import Interrupted
 
     try:
         status = app(standalone_mode=False)
     except Interrupted as stopped:
+        if not first_process():  # what the first one says and returns counts for all
+            raise SystemExit(0) from None
         _say(str(stopped))
         raise SystemExit(0 if stopped.planned else 130) from None
     except Exception as error:

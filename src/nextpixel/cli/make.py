@@ -33,6 +33,8 @@ MAY_CHANGE_ON_RESUME = {
     "data_dir",
     "compile",
     "device",
+    "devices",
+    "nodes",
     "precision",
     "recompute",
     "threads",
@@ -124,7 +126,9 @@ def train(
         finished = False
     about = f"{built.family} ({built.parameter_count:,} parameters) on {len(loaded.train):,} images of "
     about += f"{'x'.join(map(str, loaded.shape))}, {loaded.levels} levels"
-    if finished:
+    if not folder.writes:
+        pass  # the first of several processes speaks for all
+    elif finished:
         typer.echo(f"{resume} is finished: all {training.epochs} epochs are done.", err=True)
     else:
         typer.echo(f"Training {about}; Ctrl-C saves. Run folder: {folder.path}", err=True)
@@ -139,6 +143,8 @@ def train(
             "train_sha256": loaded.train.sha256,
         },
     )
+    if not folder.writes:
+        return
     try:
         _finish(trained, loaded, json_file)
     except KeyboardInterrupt:

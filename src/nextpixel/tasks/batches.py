@@ -14,27 +14,69 @@ from nextpixel.model import Model
 
 
 class Batches:
-    """Shuffled (images, labels or empty) batches of a training split; the last one of an epoch may be short.
+    """Shuffled batches of a training split, each cut into the shares of several processes, and those into passes.
 
-    Every iteration begins at the batch after those that were *trained* on, not after those that were handed out: a
-    trainer may fetch batches ahead, or begin an epoch anew after a resumption, and none is lost or seen twice.
+    A step has `batch_size` images, the last one of an epoch perhaps fewer, whatever the number of processes and of
+    passes. Every process gets `passes` items a step:
+
+        (images, labels or empty, weight)
+
+    The mean over processes and passes of weight · (mean over the item's images) is the mean over the step's images.
+    Shares differ by one image at most; where there are fewer images than items, an item is one image of weight 0. In
+    one process with one pass every weight is 1. The images, and what is drawn at random of them, are those of the step,
+    not of the process.
+
+    Every iteration begins at the step after those that were *trained*, not after those that were handed out: a trainer
+    may fetch batches ahead, or begin an epoch anew after a resumption, and none is lost or seen twice.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, trained: Callable[[], int] = lambda: 0):
-        """trained: tells how many batches have been trained on since the start of the run."""
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        trained: Callable[[], int] = lambda: 0,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        passes: int = 1,
+    ):
+        """trained: tells how many steps have been trained since the start of the run. rank: of `world` processes."""
         self.split, self.batch_size, self.seed, self.trained = split, batch_size, seed, trained
+        self.rank, self.world, self.passes = rank, world, passes
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
         return -(-len(self.split) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, first = divmod(self.trained(), len(self))
+    def __len__(self) -> int:
+        return self.steps * self.passes
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        epoch, first = divmod(self.trained(), self.steps)
         order = torch.randperm(len(self.split), generator=self._generator(epoch, 0))
-        for at in range(first, len(self)):
+        for at in range(first, self.steps):
             indices = order[at * self.batch_size : (at + 1) * self.batch_size]
-            images = self.split.draw(indices, self._generator(epoch, at + 1))
-            labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices]
-            yield images, labels
+            share = share_of(len(indices), self.rank, self.world)
+            mine = share.stop - share.start
+            share = share if mine else slice(0, 1)
+            images = self._drawn(indices, share, self._generator(epoch, at + 1))
+            labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices[share]]
+            for number in range(self.passes):
+                part = share_of(mine, number, self.passes)
+                weight = (part.stop - part.start) * self.world * self.passes / len(indices)
+                part = part if weight else slice(0, 1)
+                yield images[part], labels[part], weight
+
+    def _drawn(self, indices: Tensor, share: slice, generator: torch.Generator) -> Tensor:
+        """The share of the step's images. Only these are read, but where images are drawn at random all are drawn."""
+        before = generator.get_state()
+        images = self.split.draw(indices[share], generator)
+        if self.world == 1 or torch.equal(before, generator.get_state()):
+            return images
+        generator.set_state(before)
+        return self.split.draw(indices, generator)[share]
 
     def _generator(self, epoch: int, draw: int) -> torch.Generator:
         # Distinct for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches and 63 bits suffice.
@@ -42,18 +84,29 @@ class Batches:
 
 
 class InOrder:
-    """Validation batches in the split's own order, every image once."""
+    """Batches in the split's own order, every image once: (images, labels or empty, number of the first image).
 
-    def __init__(self, split: Split, batch_size: int):
-        self.split, self.batch_size = split, batch_size
+    Of several processes each gets every `world`-th batch, at least one: without images where there is none for it.
+    """
+
+    def __init__(self, split: Split, batch_size: int, *, rank: int = 0, world: int = 1):
+        self.split, self.batch_size, self.rank, self.world = split, batch_size, rank, world
 
     def __len__(self) -> int:
-        return -(-len(self.split) // self.batch_size)
+        batches = -(-len(self.split) // self.batch_size)
+        return max(1, len(range(self.rank, batches, self.world)))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.split), self.batch_size):
-            part = self.split[start : start + self.batch_size]
-            yield part.images, part.images.new_zeros(0) if part.labels is None else part.labels
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        for number in range(len(self)):
+            first = (self.rank + number * self.world) * self.batch_size
+            part = self.split[first : first + self.batch_size]
+            images = part.images
+            yield images, images.new_zeros(0) if part.labels is None else part.labels, first
+
+
+def share_of(count: int, number: int, of: int) -> slice:
+    """The share `number` of `of` shares, one after another, of `count` things: they differ by one at most."""
+    return slice(count * number // of, count * (number + 1) // of)
 
 
 def in_order_of_step(model: Model, seed: int, step: int, fresh: bool) -> Model:

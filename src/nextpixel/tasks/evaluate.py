@@ -96,7 +96,7 @@ def evaluate(
     right, prior = 0, torch.zeros(1) if model.classes is None else model.log_class_prior().cpu()
     try:
         with Steps(len(data), "evaluating", unit=" images", show=progress) as steps:
-            for images, labels in InOrder(data, options.batch_size):
+            for images, labels, _ in InOrder(data, options.batch_size):
                 each = _given_order_and_class(model, images)
                 in_orders.append(-torch.logsumexp(each + prior, 2))
                 nats.append(math.log(each.shape[1]) - torch.logsumexp(-in_orders[-1], 1))

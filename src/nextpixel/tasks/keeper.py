@@ -23,6 +23,9 @@ from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import Interrupted, TrainOptions
 
 LOG_EVERY = 20  # steps
+STOPS = ("", "after {:g} minutes, as asked", "by a signal", "by Ctrl-C")
+MINUTES = 1
+AT_ONCE = 1.0  # seconds in which a second Ctrl-C is the same one, which a launcher has passed on as well
 
 
 class Keeper(pl.Callback):
@@ -30,17 +33,18 @@ class Keeper(pl.Callback):
 
     def __init__(self, folder: RunFolder, data: Dataset, options: TrainOptions, progress: TrainProgress):
         self.folder, self.data, self.options, self.progress = folder, data, options, progress
-        recorded = folder.read_config()["data"]
+        recorded = folder.read_config()["data"] if folder.writes else {}
         # A card may be published: it names a data set, never a path on this machine.
         self.data_options = recorded if recorded.get("source") in names() else None
         self.best = math.inf
         self.random: Tensor | None = None  # the generator's state in the checkpoint that we go on from
-        self.stop: str | None = None
-        self.planned = False  # was the stop asked for beforehand?
+        self.stop = 0  # which of STOPS this process has heard
         self.listen = False  # to signals
         self.started = self.saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
+        if not module.stepped:
+            return
         step = trainer.global_step
         logging = step % LOG_EVERY == 0 or step == 1
         # Off the CPU every look at a number waits for the device.
@@ -53,19 +57,18 @@ class Keeper(pl.Callback):
             module.logger.experiment.add_scalar("learning rate", module.rate, step)
         self.progress.step(step, module.last_loss)
         now = time.monotonic()
-        if self.options.max_minutes and now - self.started > 60 * self.options.max_minutes:
-            self.stop, self.planned = f"after {self.options.max_minutes:g} minutes, as asked", True
         if trainer.is_last_batch:
             return  # validation comes first; on_train_epoch_end saves and stops
-        if self.stop or now - self.saved > 60 * self.options.checkpoint_minutes:
+        stop, save = self._agreed(module, now - self.saved > 60 * self.options.checkpoint_minutes)
+        if stop or save:
             self.save(trainer)
             if math.isinf(self.best):  # nothing validated yet: better this model than none to look at
                 self._save_model(module.evaluated, trainer.current_epoch, step, None)
-        if self.stop:
-            self._interrupt()
+        if stop:
+            self._interrupt(stop)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        bits, step, epoch = float(trainer.callback_metrics["valid"]), trainer.global_step, trainer.current_epoch + 1
+        bits, step, epoch = module.valid_bits(), trainer.global_step, trainer.current_epoch + 1
         if not math.isfinite(bits):
             self._not_a_number(bits, step)
         self.folder.log({"step": step, "epoch": epoch, "valid": bits})
@@ -79,8 +82,15 @@ class Keeper(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.save(trainer)
-        if self.stop and trainer.current_epoch + 1 < self.options.epochs:
-            self._interrupt()
+        stop, _ = self._agreed(module, False)
+        if stop and trainer.current_epoch + 1 < self.options.epochs:
+            self._interrupt(stop)
+
+    def _agreed(self, module: Any, save: bool) -> tuple[int, bool]:
+        """Which of STOPS is a reason to stop, in any process, and whether any wants a checkpoint."""
+        late = self.options.max_minutes and time.monotonic() - self.started > 60 * self.options.max_minutes
+        stop, save_now = module.together.largest(self.stop or int(late), int(save))
+        return stop, bool(save_now)
 
     def _save_model(self, model: Model, epoch: int, step: int, valid: float | None) -> None:
         model.card = {
@@ -96,9 +106,12 @@ class Keeper(pl.Callback):
                 "seed": self.options.seed,
             },
         }
-        model.save_pretrained(self.folder.model)
+        if self.folder.writes:
+            model.save_pretrained(self.folder.model)
 
     def _draw(self, module: Any, epoch: int, step: int) -> None:
+        if not self.folder.writes:
+            return
         picture = grid(sample(module.evaluated.eval(), n=36, seed=0, condition="each"), self.data.levels)
         picture.save(self.folder.samples / f"epoch-{epoch:04d}.png")
         pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
@@ -110,7 +123,8 @@ class Keeper(pl.Callback):
         aside = self.folder.last.with_suffix(".tmp")
         try:
             trainer.save_checkpoint(aside, weights_only=False)  # False: with everything to go on
-            os.replace(aside, self.folder.last)
+            if self.folder.writes:
+                os.replace(aside, self.folder.last)
         except (OSError, RuntimeError) as error:
             aside.unlink(missing_ok=True)
             raise UserError(
@@ -133,16 +147,18 @@ class Keeper(pl.Callback):
                 signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: object) -> None:
-        if self.stop and number == signal.SIGINT:
+        now = time.monotonic()
+        if self.stop and number == signal.SIGINT and now - self.heard > AT_ONCE:
             raise KeyboardInterrupt  # asked twice: at once, without a checkpoint
-        self.stop = "by Ctrl-C" if number == signal.SIGINT else "by a signal"
+        self.stop, self.heard = STOPS.index("by Ctrl-C" if number == signal.SIGINT else "by a signal"), now
 
     def _not_a_number(self, bits: float, step: int) -> None:
         raise UserError(f"The loss became {bits} at step {step}: try a lower learning rate (--learning-rate).")
 
-    def _interrupt(self) -> None:
-        sentence = f"Training was stopped {self.stop}; nothing is lost: go on with {self._resume()}"
-        raise Interrupted(sentence, planned=self.planned)
+    def _interrupt(self, stop: int) -> None:
+        why = STOPS[stop].format(self.options.max_minutes)
+        sentence = f"Training was stopped {why}; nothing is lost: go on with {self._resume()}"
+        raise Interrupted(sentence, planned=stop == MINUTES)
 
     def _resume(self) -> str:
         return f"nextpixel train --resume {shlex.quote(str(self.folder.path))}"

@@ -23,14 +23,18 @@ import torch
 import yaml
 
 from nextpixel.errors import UserError
+from nextpixel.tasks.processes import first_process
 from nextpixel.version import __version__
 
 FORMAT_VERSION = 1
 
 
 class RunFolder:
+    """Of several processes that train together only the first one writes; the others' methods that write do nothing."""
+
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.writes = first_process()
         self.config = self.path / "config.yaml"
         self.last = self.path / "checkpoints" / "last.ckpt"
         self.model = self.path / "model"
@@ -40,6 +44,8 @@ class RunFolder:
     @classmethod
     def fresh(cls, wanted: str | Path | None, default: str) -> RunFolder:
         """A folder that no other run has used; a name that was asked for must be free."""
+        if not first_process():
+            return cls(wanted or Path("runs") / default)
         if wanted is not None:
             folder = cls(wanted)
             if folder.began():
@@ -60,6 +66,8 @@ class RunFolder:
 
     def hold(self) -> None:
         """Keep other processes from writing here as long as this object lives (where the system has such locks)."""
+        if not self.writes:
+            return
         try:
             import fcntl
         except ImportError:  # Windows
@@ -74,6 +82,8 @@ class RunFolder:
                 ) from error
 
     def create(self, config: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             self.hold()
@@ -119,6 +129,8 @@ class RunFolder:
         return state
 
     def log(self, values: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         with open(self.metrics, "a") as file:
             file.write(json.dumps(values) + "\n")
 
@@ -138,6 +150,8 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop logged lines from beyond the checkpoint that a resumed run starts from."""
+        if not self.writes:
+            return
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         aside = self.metrics.with_suffix(".tmp")
         aside.write_text("".join(json.dumps(line) + "\n" for line in kept))

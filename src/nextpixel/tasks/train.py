@@ -13,6 +13,7 @@ from nextpixel.errors import UserError, did_you_mean
 from nextpixel.images import Dataset
 from nextpixel.model import Model
 from nextpixel.tasks.acceleration import check_bfloat16
+from nextpixel.tasks.processes import machines_and_devices
 from nextpixel.tasks.run_folder import RunFolder
 
 
@@ -23,9 +24,11 @@ class TrainOptions:
     epochs: int = 10
     """passes over the training images"""
     batch_size: int = 32
-    """images per step"""
-    optimizer: Literal["adamw", "rmsprop"] = "adamw"
-    """adamw, or the PixelRNN paper's rmsprop"""
+    """images per step, of all processes and passes together"""
+    accumulate: int = 1
+    """passes, one after another, that a step's images are dealt out to: less memory, the same step"""
+    optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
+    """adamw, the PixelRNN paper's rmsprop, or sgd with momentum 0.9"""
     learning_rate: float = 2e-3
     """the highest learning rate, reached after the warm-up"""
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
@@ -60,6 +63,12 @@ class TrainOptions:
     """keep only what blocks hand on and compute the rest again for the gradient: less memory for more time"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
+    devices: int = 1
+    """processes on each machine, each with a device (or share of the CPU) of its own; torchrun says it by itself"""
+    nodes: int = 1
+    """machines that train together, each started with NODE_RANK, MASTER_ADDR and MASTER_PORT; torchrun says it by itself"""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """how processes share a model: ddp (auto: with several), a whole copy in each; fsdp is not supported yet"""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice"""
 
@@ -68,14 +77,22 @@ class TrainOptions:
         for name, value in positive.items():
             if not 0 < value < math.inf:  # refuses NaN too
                 raise UserError(f"{name} must be positive and finite, not {value}.")
-        named = (("optimizer", ("adamw", "rmsprop")), ("schedule", ("cosine", "exponential", "constant")))
-        for name, choices in (*named, ("precision", ("32", "bf16"))):
+        named = (("optimizer", ("adamw", "rmsprop", "sgd")), ("schedule", ("cosine", "exponential", "constant")))
+        for name, choices in (*named, ("precision", ("32", "bf16")), ("strategy", ("auto", "ddp", "fsdp"))):
             if getattr(self, name) not in choices:
                 raise UserError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         at_least_zero = ("warmup_steps", "weight_decay", "gradient_clip", "valid_images", "sample_every")
         for name in (*at_least_zero, "checkpoint_minutes", "max_minutes"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}.")
+        for name in ("accumulate", "devices", "nodes"):
+            if not 1 <= getattr(self, name) <= 2**16:
+                raise UserError(f"{name} must be between 1 and {2**16}, not {getattr(self, name)}.")
+        if self.strategy == "fsdp":
+            raise UserError(
+                "Training with fsdp is not supported: with ddp every process holds the whole model. For a model that "
+                "does not fit use accumulate, recompute, or precision bf16."
+            )
         if not 0 < self.decay <= 1:
             raise UserError(f"decay must be above 0 and at most 1, not {self.decay}.")
         if not 0 <= self.seed < 2**32:
@@ -127,6 +144,7 @@ def train(
         )
     if options.precision == "bf16":
         check_bfloat16(options.device)
+    check_processes(options)
     if resume:
         if run is None:
             raise UserError("Say which run to resume: run=FOLDER.")
@@ -152,6 +170,21 @@ def train(
     from nextpixel.tasks.training import fit
 
     return fit(model, data, options, folder, resume=resume, progress=progress)
+
+
+def check_processes(options: TrainOptions) -> None:
+    """UserError unless the processes can be had, and every one gets images."""
+    machines, devices = machines_and_devices(options.nodes, options.devices)
+    parts = machines * devices * options.accumulate
+    if options.batch_size < parts:
+        raise UserError(
+            f"batch_size {options.batch_size} are fewer images than the {parts} parts of a step ({machines * devices} "
+            f"processes, {options.accumulate} passes each): make batch_size {parts} or more."
+        )
+    if options.device in ("auto", "cuda") and torch.cuda.is_available() and devices > torch.cuda.device_count():
+        raise UserError(f"There are {torch.cuda.device_count()} GPUs here, not {devices}: say devices=... or device=cpu.")
+    if options.device == "mps" and devices > 1:
+        raise UserError("There is one mps device: leave devices at 1, or say device=cpu.")
 
 
 def check_fit(model: Model, data: Dataset) -> None:

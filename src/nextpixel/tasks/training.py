@@ -24,8 +24,10 @@ from nextpixel.saving import load
 from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
+from nextpixel.tasks.processes import machines_and_devices
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
+from nextpixel.tasks.together import Together, ending_all, seed_of_pass, strategy
 from nextpixel.tasks.train import TrainOptions
 
 FIRST_LOOK = 64  # images from which weight-normalised layers are initialised
@@ -38,38 +40,52 @@ class TrainingModule(pl.LightningModule):
     """The loss is the negative log-likelihood in bits/dim, of a model of several orders in one order a step; `averaged`
     holds the moving average of the weights."""
 
-    def __init__(self, model: Model, options: TrainOptions, total_steps: int):
+    def __init__(self, model: Model, options: TrainOptions, total_steps: int, together: Together):
         super().__init__()
         self.model, self.options, self.total_steps = model, options, total_steps
         self.tried = False  # to compile
+        self.together = together
+        self.stepped = False  # whether the last pass ended a step
+        self.losses: list[Tensor] = []  # of the passes of this step
         self.averaged: Model | None = copy.deepcopy(model).requires_grad_(False) if options.ema else None
 
     @property
     def evaluated(self) -> Model:
         return self.model if self.averaged is None else self.averaged
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def on_train_batch_start(self, batch: tuple[Tensor, Tensor, float], index: int) -> None:
+        if self.together.world > 1:
+            seed_of_pass(self.options.seed, self.global_step, len(self.losses), self.global_rank)
         if self.options.compile and not self.tried:  # here, where model and images are on their device
             self.tried = True
             with self.trainer.precision_plugin.train_step_context():
                 try_compiled(self.model, lambda: self._loss(batch))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, float], index: int) -> Tensor:
         # The last batch of an epoch may be short; it is not worth a compilation of its own.
-        short = self.options.compile and len(batch[0]) < self.options.batch_size
+        short = self.options.compile and len(batch[0]) < self.images_a_pass
         with torch.compiler.set_stance("force_eager") if short else contextlib.nullcontext():
             loss = self._loss(batch)
-        self.last_loss = loss.detach()
+        self.stepped = False
+        self.losses.append(loss.detach())
         return loss
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
+    @property
+    def images_a_pass(self) -> int:
+        """Of one process, in a step of the full size; where they cannot be dealt out evenly some passes have one more."""
+        return self.options.batch_size // (self.together.world * self.options.accumulate)
+
+    def _loss(self, batch: tuple[Tensor, Tensor, float]) -> Tensor:
+        """What, averaged over processes and passes, is the mean over the images of the step."""
+        images, labels, weight = batch
         model = in_order_of_step(self.model, self.options.seed, self.global_step, self.options.fresh_orders)
-        return self._bits_per_dim(model.log_prob(images, condition_of(model, labels)))
+        return weight * self._bits_per_dim(model.log_prob(images, condition_of(model, labels)).mean())
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
+        self.last_loss = self.together.sum(torch.stack(self.losses).mean()) / self.together.world
+        self.stepped, self.losses = True, []
         if self.averaged is not None:  # here, so that a checkpoint at the end of the step has it
             # Early steps count more, or the average would remember the random initial weights for 1/(1-decay) steps.
             decay = min(self.options.ema, (1 + self.global_step) / (10 + self.global_step))
@@ -77,15 +93,25 @@ class TrainingModule(pl.LightningModule):
                 averaged: list[Tensor] = list(self.averaged.parameters())
                 torch._foreach_lerp_(averaged, list[Tensor](self.model.parameters()), 1 - decay)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        (images, labels), model = batch, self.evaluated.eval()
-        first = index * VALID_BATCHES * self.options.batch_size
+    def on_validation_epoch_start(self) -> None:
+        self.valid_sums = torch.zeros(2, dtype=torch.float64)  # bits/dim, images
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, int], index: int) -> None:
+        (images, labels, first), model = batch, self.evaluated.eval()
+        if len(images) == 0:
+            return
         with torch.autocast(images.device.type, enabled=False):  # as it will be evaluated
-            bits = self._bits_per_dim(log_prob_among_orders(model, images, condition_of(model, labels), first))
-        self.log("valid", bits, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
+            log_prob = log_prob_among_orders(model, images, condition_of(model, labels), first)
+        sums = [self._bits_per_dim(log_prob.double().sum().cpu()), torch.tensor(float(len(images)))]
+        self.valid_sums += torch.stack(sums)
+
+    def valid_bits(self) -> float:
+        """Bits/dim of the validation images, every one counted once, over all processes."""
+        bits, images = self.together.sum(self.valid_sums).tolist()
+        return bits / images
 
     def _bits_per_dim(self, log_prob: Tensor) -> Tensor:
-        return -log_prob.mean() / (math.log(2) * self.model.dims)
+        return -log_prob / (math.log(2) * self.model.dims)
 
     def configure_optimizers(self) -> Any:
         options = self.options
@@ -97,6 +123,8 @@ class TrainingModule(pl.LightningModule):
         optimizer: torch.optim.Optimizer
         if options.optimizer == "adamw":
             optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
+        elif options.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=options.learning_rate, momentum=0.9)
         else:
             optimizer = torch.optim.RMSprop(groups, lr=options.learning_rate, alpha=0.95)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
@@ -122,20 +150,26 @@ def fit(
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     pl.seed_everything(options.seed, verbose=False)
-    batches = Batches(data.train, options.batch_size, options.seed)
-    total = len(batches) * options.epochs
+    machines, devices = machines_and_devices(options.nodes, options.devices)
+    together = Together(machines * devices)
+    batches = Batches(data.train, options.batch_size, options.seed, world=together.world, passes=options.accumulate)
+    total = batches.steps * options.epochs
     if not resume:
-        images, labels = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
+        images, labels, _ = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
         model.eval().initialise_from_data(images, condition_of(model, labels))
-    module = TrainingModule(model.train(), options, total)
-    bar = TrainProgress(total, options.batch_size, model.dims, show=progress)
+    module = TrainingModule(model.train(), options, total, together)
+    bar = TrainProgress(total, options.batch_size, model.dims, show=progress and folder.writes)
     keeper = Keeper(folder, data, options, bar)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about workers, devices and loggers that does not apply here
         trainer = pl.Trainer(
             max_epochs=options.epochs,
             accelerator=options.device,
-            devices=1,
+            devices=devices,
+            num_nodes=machines,
+            strategy=strategy(together.world),
+            accumulate_grad_batches=options.accumulate,
+            use_distributed_sampler=False,  # the batches know of the processes themselves
             precision="bf16-mixed" if options.precision == "bf16" else "32-true",
             gradient_clip_val=options.gradient_clip or None,
             logger=TensorBoardLogger(folder.path, name="", version=""),
@@ -146,21 +180,35 @@ def fit(
             num_sanity_val_steps=0,
             log_every_n_steps=10**9,  # our own curve is logged by Keeper
         )
-        batches.trained = lambda: trainer.global_step
+        batches.trained, batches.rank = lambda: trainer.global_step, trainer.global_rank
         checkpoint = folder.last if resume else None
-        valid = InOrder(spaced(data.valid, options.valid_images), VALID_BATCHES * options.batch_size)
-        with bar, _stopping(keeper), recomputing(model, options.recompute), compiled(model, options.compile):
+        valid = InOrder(
+            spaced(data.valid, options.valid_images),
+            VALID_BATCHES * module.images_a_pass,
+            rank=trainer.global_rank,
+            world=together.world,
+        )
+        with (
+            bar,
+            _stopping(keeper),
+            recomputing(model, options.recompute),
+            compiled(model, options.compile),
+            ending_all(trainer),
+        ):
             if resume:
                 step = _check_checkpoint(folder, module)
                 folder.forget_after(step)
                 bar.start_at(step)
             trainer.fit(module, batches, valid, ckpt_path=checkpoint, weights_only=True)
-    (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
-    best: Model = load(folder.path)
-    model.load_state_dict(best.state_dict())
-    model.card = best.card
+    model.to("cpu")
+    if folder.writes:
+        (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
+        best: Model = load(folder.path)
+        model.load_state_dict(best.state_dict())
+        model.card = best.card
+    together.share(model)
     model.run_folder = folder.path
-    return model.to("cpu").eval().requires_grad_(True)
+    return model.eval().requires_grad_(True)
 
 
 @contextlib.contextmanager

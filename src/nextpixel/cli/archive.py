@@ -13,7 +13,7 @@ import torch
 import typer
 
 from nextpixel import figures
-from nextpixel.cli.arguments import Device, Json, open_model, split_of
+from nextpixel.cli.arguments import Device, Json, check_work, open_model, split_of
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
 from nextpixel.coding import Codable, File
@@ -25,6 +25,7 @@ from nextpixel.tasks import decompress as decompressing
 from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.export import save_pictures
 from nextpixel.tasks.pictures import Pictures, check_new, read_array, read_files, write_files
+from nextpixel.tasks.processes import first_process
 
 Model = Annotated[str, typer.Argument(help="model, better frozen: its folder, or hub id", show_default=False)]
 ArchiveFile = Annotated[Path, typer.Argument(help="an archive that compress wrote", show_default=False)]
@@ -64,13 +65,16 @@ def compress(
     images: DataOptions,
 ) -> None:
     """Compress pictures without loss into one archive, and prove it by decoding (unless --no-verify)."""
+    check_work(options.work)
     opened = open_model(model, device)
     pictures = _pictures(data, opened.shape[0], opened.levels, split, images)
     frozen = compressing.codable(opened, like=compressing.like(opened, pictures))
-    if isinstance(frozen, Coded) and not isinstance(opened, ExactModel):
+    if first_process() and isinstance(frozen, Coded) and not isinstance(opened, ExactModel):
         keep = f"nextpixel freeze {shlex.quote(model)} --form {frozen.model.formats.form}"
         typer.echo(f"The model was frozen for this; to decode elsewhere, keep it frozen: {keep}", err=True)
     archive = compressing.compress(frozen, pictures, options, progress=True)
+    if not first_process():
+        return
     _write(out, archive)
     facts = decompressing.archive_info(archive, max_pixels=_values(pictures))
     plain = -(-_values(pictures) * (frozen.levels - 1).bit_length() // 8)

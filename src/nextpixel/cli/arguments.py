@@ -15,6 +15,7 @@ from nextpixel.images import Dataset, Split
 from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
+from nextpixel.tasks.processes import torchrun
 from nextpixel.tasks.run_folder import RunFolder
 
 ModelPath = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
@@ -68,6 +69,13 @@ def _recorded(where: str, model: Model) -> dict[str, Any] | None:
     folder = RunFolder(where)
     recorded = folder.read_config().get("data") if folder.config.is_file() else model.card.get("data_options")
     return recorded if isinstance(recorded, dict) and "source" in recorded else None
+
+
+def check_work(work: str) -> None:
+    """UserError if torchrun started several processes that have no folder to share the work in."""
+    place = torchrun()
+    if place is not None and place.world > 1 and not work:
+        raise UserError("Several processes share the work in a folder: name one with --work.")
 
 
 def split_of(data: Dataset, name: str) -> Split:

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from nextpixel import figures
-from nextpixel.cli.arguments import Class, Device, Json, ModelPath, class_condition, open_data, open_model, split_of
+from nextpixel.cli.arguments import (
+    Class,
+    Device,
+    Json,
+    ModelPath,
+    check_work,
+    class_condition,
+    open_data,
+    open_model,
+    split_of,
+)
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import console, table, with_error, writable, write_json
 from nextpixel.errors import UserError
@@ -20,6 +30,7 @@ from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.drawing import SampleOptions
 from nextpixel.tasks.export import check_kind, save_pictures
+from nextpixel.tasks.processes import first_process
 
 Data = Annotated[
     str | None, typer.Argument(help="name or path; default: what the model was trained on", show_default=False)
@@ -54,9 +65,12 @@ def evaluate(
     images: DataOptions,
 ) -> None:
     """Exact likelihood of a split: nats per image and bits/dim, with standard errors."""
+    check_work(options.work)
     opened = open_model(model, device)
     chosen = split_of(open_data(model, opened, data, images), split)
     result = evaluating.evaluate(opened, chosen, options, progress=True)
+    if not first_process():
+        return
     rows = [
         ("bits/dim", with_error(result.bits_per_dim, result.stderr, 4)),
         ("nats per image", with_error(result.nats, result.nats_stderr, 3)),

@@ -17,6 +17,9 @@ from nextpixel.coding.pieces import Group, Run
 from nextpixel.coding.protocol import Codable
 from nextpixel.errors import UserError
 
+Intervals = Callable[[int, int, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""`piece_intervals` of pieces [n, C, h, w] with labels [n]: those of the numbered group that begin at the given one"""
+
 FINE = 1 << 16  # costs are counted in this part of a bit
 
 
@@ -40,10 +43,12 @@ def write(
     files: bytes = b"",
     embedded: bytes = b"",
     kind: Kind | None = None,
+    intervals: Intervals | None = None,
     progress: Callable[[int], None] = lambda symbols: None,
 ) -> bytes:
     """The archive of pictures, runs of one size [n, C, H, W] each, with labels [n] for each run if the model has
-    classes. files, embedded: sections, ready made. progress: told of every batch how many symbols it had.
+    classes. files, embedded: sections, ready made. intervals: has asked the model already, for batches of the same
+    size. progress: told of every batch how many symbols it had.
 
     The model sees at most `batch_size` pieces at a time; neither that nor `kind` changes the archive.
     """
@@ -62,16 +67,20 @@ def write(
         model=len(embedded),
     )
     entries, coded, first = [], [], 0
-    for group in header.groups():
-        if header.channels * group.height * group.width > MOST_IN_PIECE:
-            raise UserError(
-                f"Pictures of {group.height}x{group.width} must be cut into tiles: pass tile=64 (--tile 64)."
-            )
+    for number, group in enumerate(header.groups()):
+        check_size(header.channels, group)
         pieces = group.cut(pictures[group.run])
         given = None
         if labels is not None:
             given = labels[group.run].repeat_interleave(group.per_picture)
-        for chunk in _chunks(model, header, group, pieces, given, batch_size, chunk_bytes, progress):
+
+        def ask(at: int, images: Tensor, labels: Tensor | None, number: int = number) -> tuple[Tensor, Tensor]:
+            progress(images.numel())
+            return (
+                piece_intervals(model, images, labels) if intervals is None else intervals(number, at, images, labels)
+            )
+
+        for chunk in _chunks(ask, header, group, pieces, given, batch_size, chunk_bytes):
             packed = encode(chunk.left, chunk.size, header.levels, chunk.labels, header.classes, kind)
             plain = -(-len(chunk.pieces) * header.raw_bits(group.height, group.width) // 8)
             if stored := len(packed) >= plain:
@@ -84,15 +93,20 @@ def write(
     return b"".join([header.pack(), *[entry.pack() for entry in entries], files, embedded, *coded])
 
 
+def check_size(channels: int, group: Group) -> None:
+    """UserError if the pieces of a group are too large to be coded each by itself."""
+    if channels * group.height * group.width > MOST_IN_PIECE:
+        raise UserError(f"Pictures of {group.height}x{group.width} must be cut into tiles: pass tile=64 (--tile 64).")
+
+
 def _chunks(
-    model: Codable,
+    ask: Callable[[int, Tensor, Tensor | None], tuple[Tensor, Tensor]],
     header: Header,
     group: Group,
     pieces: Tensor,
     labels: Tensor | None,
     batch_size: int,
     chunk_bytes: int,
-    progress: Callable[[int], None],
 ) -> Iterator[_Coded]:
     """A group's pieces in chunks of at least `chunk_bytes` (the last one may be smaller)."""
     plain = header.raw_bits(group.height, group.width) * FINE
@@ -102,8 +116,7 @@ def _chunks(
     for at in range(0, len(pieces), batch_size):
         images = pieces[at : at + batch_size]
         given = None if labels is None else labels[at : at + batch_size]
-        left, size = piece_intervals(model, images, given)
-        progress(images.numel())
+        left, size = ask(at, images, given)
         # Whole numbers, so that their sum does not depend on how the pieces were batched.
         costs = (bits(size) * FINE).long().sum(1).clamp(max=plain).tolist()
         begin = 0

@@ -11,15 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextpixel.coding import Codable, Parsed, pack_files, pack_model, parse, restore, write
-from nextpixel.coding.chunks import piece_intervals
+from nextpixel.coding import (
+    Codable,
+    Parsed,
+    Run,
+    groups,
+    pack_files,
+    pack_model,
+    parse,
+    piece_intervals,
+    restore,
+    write,
+)
 from nextpixel.coding.frequencies import bits
 from nextpixel.coding.layout import CHUNK_BYTES
-from nextpixel.coding.pieces import Run, groups
 from nextpixel.errors import UserError
 from nextpixel.exact import Coded, ExactModel, freeze
 from nextpixel.images import Split
 from nextpixel.saving import CONFIG, WEIGHTS
+from nextpixel.tasks.archive_pieces import archive_in_pieces
 from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.pictures import Pictures
 from nextpixel.tasks.progress import Steps
@@ -41,10 +51,14 @@ class CompressOptions:
     """decode the archive and compare every pixel before it is handed out"""
     embed_model: bool = False
     """put the model into the archive"""
+    work: str = ""
+    """folder that keeps finished pieces: go on after an interruption, and share the work under torchrun"""
+    piece: int = 1000
+    """pictures (or tiles) of a piece, fewer of large ones"""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.chunk_bytes < 1 or self.tile < 0:
-            raise UserError("batch_size and chunk_bytes must be positive and tile must not be negative.")
+        if self.batch_size < 1 or self.chunk_bytes < 1 or self.piece < 1 or self.tile < 0:
+            raise UserError("batch_size, chunk_bytes and piece must be positive and tile must not be negative.")
 
 
 def codable(model: Any, identity: bytes | None = None, like: Split | None = None) -> Codable:
@@ -100,19 +114,23 @@ def compress(
     options = with_overrides(options or CompressOptions(), overrides)
     frozen = codable(model, like=like(model, data, labels))
     pictures = as_pictures(frozen, data, labels)
-    tile = (options.tile, options.tile) if options.tile else None
     symbols = sum(images.numel() for images in pictures.images)
+    arguments: dict[str, Any] = {
+        "tile": (options.tile, options.tile) if options.tile else None,
+        "chunk_bytes": options.chunk_bytes,
+        "files": b"" if pictures.files is None else pack_files(pictures.files),
+        "embedded": _saved(frozen) if options.embed_model else b"",
+    }
+    if options.work:
+        return archive_in_pieces(frozen, pictures, arguments, options, progress)
     with torch.no_grad(), Steps(symbols, "compressing", unit=" symbols", show=progress) as steps:
         archive = write(
             frozen,
             pictures.images,
             pictures.labels,
-            tile=tile,
             batch_size=options.batch_size,
-            chunk_bytes=options.chunk_bytes,
-            files=b"" if pictures.files is None else pack_files(pictures.files),
-            embedded=_saved(frozen) if options.embed_model else b"",
             progress=lambda symbols: steps.to(steps.done + symbols),
+            **arguments,
         )
     if options.verify:
         _verified(frozen, archive, pictures, symbols, progress)

@@ -13,6 +13,8 @@ from nextpixel.coding import Codable
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.model import Model, condition_of
+from nextpixel.tasks.pieces import Pieces, Result, fingerprint, joined
+from nextpixel.tasks.processes import first_process
 from nextpixel.tasks.progress import Steps
 
 
@@ -24,10 +26,14 @@ class EvaluateOptions:
     """images per pass; does not change the figures beyond rounding"""
     limit: int = 0
     """use this many images only, evenly spaced; 0 means all"""
+    work: str = ""
+    """folder that keeps finished pieces: go on after an interruption, and share the work under torchrun"""
+    piece: int = 1000
+    """images a piece has, rounded up to whole batches"""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.limit < 0:
-            raise UserError("batch_size must be positive and limit must not be negative.")
+        if self.batch_size < 1 or self.limit < 0 or self.piece < 1:
+            raise UserError("batch_size and piece must be positive and limit must not be negative.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +85,13 @@ def evaluate(
 ) -> Evaluation:
     """Exact likelihood of every image of `data`, each counted once, summed in float64.
 
+    With options.work the images are scored in pieces that a folder keeps, by all processes that torchrun started; every
+    one of them gets the same figures, those of one process bit for bit.
+
     options or overrides: fields of EvaluateOptions. The model's conditions other than classes are not supported here:
     pass a split with labels for class-conditional models. Raises UserError if model and data do not fit.
     """
-    from nextpixel.tasks.batches import InOrder, spaced
+    from nextpixel.tasks.batches import spaced
     from nextpixel.tasks.sample import with_overrides
 
     options = with_overrides(options or EvaluateOptions(), overrides)
@@ -90,26 +99,12 @@ def evaluate(
     data = spaced(data, options.limit)
     began, was_training = time.monotonic(), model.training
     model.eval()
-    nats: list[torch.Tensor] = []
-    in_orders: list[torch.Tensor] = []
-    given: list[torch.Tensor] = []
-    right, prior = 0, torch.zeros(1) if model.classes is None else model.log_class_prior().cpu()
     try:
-        with Steps(len(data), "evaluating", unit=" images", show=progress) as steps:
-            for images, labels, _ in InOrder(data, options.batch_size):
-                each = _given_order_and_class(model, images)
-                in_orders.append(-torch.logsumexp(each + prior, 2))
-                nats.append(math.log(each.shape[1]) - torch.logsumexp(-in_orders[-1], 1))
-                if model.classes is not None and data.labels is not None:
-                    by_class = torch.logsumexp(each, 1) - math.log(each.shape[1])
-                    truth = condition_of(model, labels)
-                    assert truth is not None
-                    given.append(-by_class.gather(1, truth[:, None].cpu())[:, 0])
-                    right += int(((by_class + prior).argmax(1) == truth.cpu()).sum())
-                steps.to(steps.done + len(images), f"{_bits(torch.cat(nats).mean(), data):.4f} bits/dim,")
+        scored = _scored_in_pieces(model, data, options, progress)
     finally:
         model.train(was_training)
-    all_nats, all_orders = torch.cat(nats), torch.cat(in_orders)
+    all_nats, all_orders = scored["nats"], scored["nats_in_orders"]
+    given = scored.get("nats_given_class")
     several = all_orders.shape[1] > 1
     if not torch.isfinite(all_nats).all():
         raise UserError("The model gives likelihoods that are not finite: its weights are damaged.")
@@ -122,8 +117,8 @@ def evaluate(
         nats_stderr=error,
         exact=model.exact,
         why=model.why,
-        given_class=_bits(torch.cat(given).mean(), data) if given else None,
-        class_accuracy=right / len(all_nats) if given else None,
+        given_class=None if given is None else _bits(given.mean(), data),
+        class_accuracy=None if given is None else int(scored["class_is_right"].sum()) / len(all_nats),
         mean_over_orders=_bits(all_orders.mean(), data) if several else None,
         by_order={o.name: _bits(all_orders[:, i].mean(), data) for i, o in enumerate(model.orders)}
         if several
@@ -138,6 +133,55 @@ def evaluate(
         parameters=model.parameter_count,
         seconds=time.monotonic() - began,
     )
+
+
+def _scored_in_pieces(model: Model, data: Split, options: EvaluateOptions, progress: bool) -> Result:
+    """What `_scored` says of every image, in order."""
+    from nextpixel.tasks.batches import InOrder
+
+    size = -(-options.piece // options.batch_size) * options.batch_size  # so that batches are the same, cut or not
+
+    def about() -> dict[str, Any]:
+        return {
+            "task": "evaluate",
+            "model": fingerprint(model),
+            "data": data.sha256,
+            "images a piece": size,
+            "images a pass": options.batch_size,
+            "device": model.like().device.type,
+        }
+
+    pieces, count = Pieces(options.work, about), -(-len(data) // size)
+    mine = sum(min(size, len(data) - number * size) for number in pieces.own(count))
+    with Steps(mine, "evaluating", unit=" images", show=progress and first_process()) as steps:
+        total = 0.0
+
+        def piece(number: int) -> Result:
+            nonlocal total
+            found = []
+            for images, labels, _ in InOrder(data[number * size : (number + 1) * size], options.batch_size):
+                found.append(_scored(model, images, None if data.labels is None else labels))
+                total += float(found[-1]["nats"].sum())
+                done = steps.done + len(images)
+                steps.to(done, f"{_bits(total / done, data):.4f} bits/dim,")
+            return joined(found)
+
+        return joined(list(pieces.results("nats", count, piece, steps)))
+
+
+def _scored(model: Model, images: torch.Tensor, labels: torch.Tensor | None) -> Result:
+    """Of each image, in float64 on the CPU: "nats" [N], "nats_in_orders" [N, orders or 1], and of a model with classes,
+    where there are labels, "nats_given_class" [N] and "class_is_right" [N]."""
+    each = _given_order_and_class(model, images)
+    prior = torch.zeros(1) if model.classes is None else model.log_class_prior().cpu()
+    in_orders = -torch.logsumexp(each + prior, 2)
+    found = {"nats": math.log(each.shape[1]) - torch.logsumexp(-in_orders, 1), "nats_in_orders": in_orders}
+    truth = condition_of(model, labels) if labels is not None else None
+    if truth is not None:
+        by_class = torch.logsumexp(each, 1) - math.log(each.shape[1])
+        found["nats_given_class"] = -by_class.gather(1, truth[:, None].cpu())[:, 0]
+        found["class_is_right"] = (by_class + prior).argmax(1) == truth.cpu()
+    return found
 
 
 def _given_order_and_class(model: Model, images: torch.Tensor) -> torch.Tensor:

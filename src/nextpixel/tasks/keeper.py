@@ -39,6 +39,7 @@ class Keeper(pl.Callback):
         self.best = math.inf
         self.random: Tensor | None = None  # the generator's state in the checkpoint that we go on from
         self.stop = 0  # which of STOPS this process has heard
+        self.heard = 0.0  # when
         self.listen = False  # to signals
         self.started = self.saved = time.monotonic()
 

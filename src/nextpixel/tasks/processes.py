@@ -1,4 +1,4 @@
-"""Which of several processes of one command this is, as torchrun, or the trainer's own launcher, says in the environment.
+"""Which of several processes of one command this is: torchrun, or the trainer's launcher, says so in the environment.
 
 Nothing here talks to another process.
 """

@@ -7,6 +7,7 @@ one process could stop or save while another one waits for it for ever.
 from __future__ import annotations
 
 import contextlib
+import gc
 import subprocess
 import time
 from collections.abc import Iterator
@@ -58,27 +59,36 @@ class Together:
             for tensor in model.state_dict().values():
                 distributed.broadcast(tensor, 0, group=self._on_cpu())
 
+    def end(self) -> None:
+        """The last call: take the processes apart while all are there. Left to the end of the process, a thread of the
+        communication may outlive the interpreter, and abort."""
+        if self.world > 1 and distributed.is_initialized():
+            self._group = None
+            gc.collect()  # the strategy, which holds groups too, is part of a cycle
+            distributed.destroy_process_group()
+
+    @contextlib.contextmanager
+    def ending_all(self, trainer: pl.Trainer) -> Iterator[None]:
+        """Within, if this process fails, the others end too: by themselves, where they have been told the same or miss
+        this one; those that it started at last by force."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                self.end()
+            started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+            until = time.monotonic() + PATIENCE
+            while any(process.poll() is None for process in started) and time.monotonic() < until:
+                time.sleep(0.05)
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+            raise
+
     def _on_cpu(self) -> Any:
         if self._group is None:  # the strategy's own group may be for GPUs only
             self._group = distributed.new_group(backend="gloo")
         return self._group
-
-
-@contextlib.contextmanager
-def ending_all(trainer: pl.Trainer) -> Iterator[None]:
-    """If this process fails, see to it that those that it started end too: first by themselves, having been told the
-    same, then by force."""
-    try:
-        yield
-    except BaseException:
-        started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
-        until = time.monotonic() + PATIENCE
-        while any(process.poll() is None for process in started) and time.monotonic() < until:
-            time.sleep(0.05)
-        for process in started:
-            if process.poll() is None:
-                process.kill()
-        raise
 
 
 def seed_of_pass(seed: int, step: int, number: int, rank: int) -> None:

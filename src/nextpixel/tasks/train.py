@@ -66,7 +66,7 @@ class TrainOptions:
     devices: int = 1
     """processes on each machine, each with a device (or share of the CPU) of its own; torchrun says it by itself"""
     nodes: int = 1
-    """machines that train together, each started with NODE_RANK, MASTER_ADDR and MASTER_PORT; torchrun says it by itself"""
+    """machines, each started with NODE_RANK, MASTER_ADDR and MASTER_PORT set; torchrun says it by itself"""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """how processes share a model: ddp (auto: with several), a whole copy in each; fsdp is not supported yet"""
     threads: int = 0
@@ -182,7 +182,9 @@ def check_processes(options: TrainOptions) -> None:
             f"processes, {options.accumulate} passes each): make batch_size {parts} or more."
         )
     if options.device in ("auto", "cuda") and torch.cuda.is_available() and devices > torch.cuda.device_count():
-        raise UserError(f"There are {torch.cuda.device_count()} GPUs here, not {devices}: say devices=... or device=cpu.")
+        raise UserError(
+            f"There are {torch.cuda.device_count()} GPUs here, not {devices}: say devices=... or device=cpu."
+        )
     if options.device == "mps" and devices > 1:
         raise UserError("There is one mps device: leave devices at 1, or say device=cpu.")
 

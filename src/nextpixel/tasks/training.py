@@ -27,13 +27,14 @@ from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.processes import machines_and_devices
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.together import Together, ending_all, seed_of_pass, strategy
+from nextpixel.tasks.together import Together, seed_of_pass, strategy
 from nextpixel.tasks.train import TrainOptions
 
 FIRST_LOOK = 64  # images from which weight-normalised layers are initialised
 VALID_BATCHES = 4  # training batches' images in one of validation
 
-logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+for talker in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.distributed"):
+    logging.getLogger(talker).setLevel(logging.WARNING)
 
 
 class TrainingModule(pl.LightningModule):
@@ -72,7 +73,7 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def images_a_pass(self) -> int:
-        """Of one process, in a step of the full size; where they cannot be dealt out evenly some passes have one more."""
+        """Of one process, in a step of the full size; some passes have one more where they cannot be dealt out evenly."""
         return self.options.batch_size // (self.together.world * self.options.accumulate)
 
     def _loss(self, batch: tuple[Tensor, Tensor, float]) -> Tensor:
@@ -180,7 +181,7 @@ def fit(
             num_sanity_val_steps=0,
             log_every_n_steps=10**9,  # our own curve is logged by Keeper
         )
-        batches.trained, batches.rank = lambda: trainer.global_step, trainer.global_rank
+        batches.trained, batches.rank = lambda: module.global_step, trainer.global_rank
         checkpoint = folder.last if resume else None
         valid = InOrder(
             spaced(data.valid, options.valid_images),
@@ -193,7 +194,7 @@ def fit(
             _stopping(keeper),
             recomputing(model, options.recompute),
             compiled(model, options.compile),
-            ending_all(trainer),
+            together.ending_all(trainer),
         ):
             if resume:
                 step = _check_checkpoint(folder, module)
@@ -207,6 +208,7 @@ def fit(
         model.load_state_dict(best.state_dict())
         model.card = best.card
     together.share(model)
+    together.end()
     model.run_folder = folder.path
     return model.eval().requires_grad_(True)
 

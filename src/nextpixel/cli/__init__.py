@@ -41,7 +41,7 @@ def main() -> None:
             raise
         sentence, status = _explain(error)
         if sentence:
-            _say(f"Error: {sentence}")
+            _say(f"{'Error' if first_process() else 'Error in another process'}: {sentence}")
     if status == 130:  # what typer makes of Ctrl-C
         _say("Stopped.")
     raise SystemExit(status if isinstance(status, int) else 0)

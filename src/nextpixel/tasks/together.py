@@ -19,8 +19,10 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed
 
+from nextpixel.errors import UserError
 from nextpixel.model import Model
 
+LOST = ("gloo", "NCCL", "Connection closed", "Connection reset")  # in errors of the communication
 PATIENCE = 10.0  # seconds for the other processes of this machine to end by themselves after an error here
 
 
@@ -73,7 +75,7 @@ class Together:
         this one; those that it started at last by force."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(RuntimeError):
                 self.end()
             started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
@@ -83,6 +85,11 @@ class Together:
             for process in started:
                 if process.poll() is None:
                     process.kill()
+            if isinstance(error, RuntimeError) and any(word in str(error) for word in LOST):
+                raise UserError(
+                    "Another process of this training has ended, so this one had to. What was saved last is whole: see "
+                    "what the other one said, then go on with nextpixel train --resume and the run folder."
+                ) from error
             raise
 
     def _on_cpu(self) -> Any:

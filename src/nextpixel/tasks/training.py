@@ -73,7 +73,7 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def images_a_pass(self) -> int:
-        """Of one process, in a step of the full size; some passes have one more where they cannot be dealt out evenly."""
+        """Of one process, in a step of the full size; where they cannot be dealt out evenly some have one more."""
         return self.options.batch_size // (self.together.world * self.options.accumulate)
 
     def _loss(self, batch: tuple[Tensor, Tensor, float]) -> Tensor:

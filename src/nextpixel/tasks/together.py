@@ -6,7 +6,9 @@ one process could stop or save while another one waits for it for ever.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import gc
 import subprocess
 import time
@@ -21,6 +23,7 @@ from torch import Tensor, distributed
 
 from nextpixel.errors import UserError
 from nextpixel.model import Model
+from nextpixel.tasks.train import Interrupted
 
 LOST = ("gloo", "NCCL", "Connection closed", "Connection reset")  # in errors of the communication
 PATIENCE = 10.0  # seconds for the other processes of this machine to end by themselves after an error here
@@ -40,6 +43,8 @@ class Together:
     def __init__(self, world: int = 1):
         self.world = world
         self._group: Any = None
+        if world > 1:
+            _disconnect_at_exit()
 
     def sum(self, values: Tensor) -> Tensor:
         """Element by element over all processes; on the device, without waiting for it."""
@@ -61,14 +66,6 @@ class Together:
             for tensor in model.state_dict().values():
                 distributed.broadcast(tensor, 0, group=self._on_cpu())
 
-    def end(self) -> None:
-        """The last call: take the processes apart while all are there. Left to the end of the process, a thread of the
-        communication may outlive the interpreter, and abort."""
-        if self.world > 1 and distributed.is_initialized():
-            self._group = None
-            gc.collect()  # the strategy, which holds groups too, is part of a cycle
-            distributed.destroy_process_group()
-
     @contextlib.contextmanager
     def ending_all(self, trainer: pl.Trainer) -> Iterator[None]:
         """Within, if this process fails, the others end too: by themselves, where they have been told the same or miss
@@ -76,8 +73,8 @@ class Together:
         try:
             yield
         except BaseException as error:
-            with contextlib.suppress(RuntimeError):
-                self.end()
+            if not isinstance(error, Interrupted):  # which all have agreed upon
+                _disconnect()
             started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
             until = time.monotonic() + PATIENCE
             while any(process.poll() is None for process in started) and time.monotonic() < until:
@@ -96,6 +93,20 @@ class Together:
         if self._group is None:  # the strategy's own group may be for GPUs only
             self._group = distributed.new_group(backend="gloo")
         return self._group
+
+
+@functools.cache
+def _disconnect_at_exit() -> None:
+    # Not after each training: another one may follow in the same processes. Left to the end of the interpreter, a
+    # thread of the communication may outlive it, and abort the process.
+    atexit.register(_disconnect)
+
+
+def _disconnect() -> None:
+    if distributed.is_initialized():
+        gc.collect()  # what holds groups of processes is part of cycles
+        with contextlib.suppress(RuntimeError):
+            distributed.destroy_process_group()
 
 
 def seed_of_pass(seed: int, step: int, number: int, rank: int) -> None:

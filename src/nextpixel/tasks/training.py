@@ -208,7 +208,6 @@ def fit(
         model.load_state_dict(best.state_dict())
         model.card = best.card
     together.share(model)
-    together.end()
     model.run_folder = folder.path
     return model.eval().requires_grad_(True)
 

@@ -13,8 +13,9 @@ import nextpixel
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-# A package has the name of a function in it: only the longer name says which of the two is meant.
-NAMES = {name: name for name in nextpixel.__all__ if name != "__version__"} | {"heads": "heads.heads"}
+# Packages that have the name of a function in them: only the longer name says which of the two is meant.
+NAMES = {name: name for name in nextpixel.__all__ if name != "__version__"}
+NAMES |= {name: f"{name}.{name}" for name in ("heads", "shipped")}
 
 
 def test_every_page_is_in_the_navigation():

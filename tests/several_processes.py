@@ -24,10 +24,10 @@ COMMON = {
 }
 CASES = {
     "adamw": {"accumulate": 2, "learning_rate": 1e-2},
-    "sgd": {"optimizer": "sgd", "learning_rate": 1e-2},
-    "rmsprop": {"optimizer": "rmsprop", "learning_rate": 1e-3, "accumulate": 3},
-    "recompute": {"recompute": True},
-    "no-average": {"ema": 0.0, "gradient_clip": 0.0},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.1},
+    "rmsprop": {"optimizer": "rmsprop", "learning_rate": 5e-3, "accumulate": 3},
+    "recompute": {"recompute": True, "learning_rate": 1e-2},
+    "no-average": {"ema": 0.0, "learning_rate": 1e-2, "gradient_clip": 0.0},
 }
 
 

@@ -84,7 +84,7 @@ def assert_trained_alike(case, folder, monkeypatch):
     one, two = losses(folder / "alone" / case), losses(folder / case)
     assert len(one) == len(two) == 50
     assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 1e-9
-    assert sum(one[:5]) - sum(one[-5:]) > 0.1, "or nothing was learned"
+    assert sum(one[:5]) - sum(one[-5:]) > 0.02, "or nothing was learned"
     valid = zip(losses(folder / "alone" / case, "valid"), losses(folder / case, "valid"), strict=True)
     assert max(abs(a - b) for a, b in valid) < 1e-9
     weights = [torch.load(folder / f"{case}-{rank}.pt", weights_only=True) for rank in range(2)]

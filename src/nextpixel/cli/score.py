@@ -78,9 +78,7 @@ def score(
     by: Annotated[str, typer.Option(help=f"the score that decides: {', '.join(SCORES)}")] = "",
     calibrate: Annotated[
         str,
-        typer.Option(
-            help="held-out normal images: sets the threshold, and saves it beside the model", metavar="NORMAL"
-        ),
+        typer.Option(metavar="NORMAL", help="held-out normal images: set the threshold, save it beside the model"),
     ] = "",
     normal_split: Annotated[str, typer.Option(help="the split of NORMAL that calibrates")] = "valid",
     false_alarms: Annotated[float, typer.Option(help="share of normal images that may be called anomalies")] = 0.01,
@@ -105,13 +103,13 @@ def score(
         kept = torch.arange(limit) * len(chosen) // limit
         chosen, names = chosen[kept], names and [names[i] for i in kept.tolist()]
     scoring.check(opened, chosen)
-    threshold = _threshold(
-        model, opened, other, calibrate, normal_split, by or "distance", false_alarms, options, images
-    )
-    if threshold is not None and by not in ("", threshold.score):
-        raise UserError(
-            f"The saved threshold is for the score {threshold.score!r}, not {by!r}: calibrate again (--calibrate NORMAL)."
+    threshold = _saved_threshold(model, opened, other, by, options)
+    if calibrate:
+        normal, _ = _named(opened, calibrate, images, normal_split)
+        threshold = calibrating.calibrated_on(
+            opened, normal, by or "distance", false_alarms, options, against=other, progress=True
         )
+        typer.echo(f"The threshold was saved: {threshold.save(_folder(model))}", err=True)
     found = scoring.score(
         opened,
         chosen,
@@ -171,7 +169,8 @@ def detect(
     rows = [(name, *(_figure([found[name] for found in results], kind) for kind in FIGURES)) for name in results[0]]
     table(f"{title}{several}", rows, ("score", *FIGURES.values()))
     cards = [{name: dataclasses.asdict(found) for name, found in result.items()} for result in results]
-    write_json(json_file, {"models": dict(zip(models, cards, strict=True)), "normal": normal, "anomalies": anomalies})
+    listed = [{"path": path, "scores": card} for path, card in zip(models, cards, strict=True)]
+    write_json(json_file, {"models": listed, "normal": normal, "anomalies": anomalies})
 
 
 def _reference(
@@ -210,33 +209,25 @@ def _images(
     return split_of(open_data(where, model, None, options), split), None
 
 
-def _threshold(
-    where: str,
-    model: Model,
-    other: Model | None,
-    normal: str,
-    normal_split: str,
-    by: str,
-    false_alarms: float,
-    options: scoring.ScoreOptions,
-    images: DataOptions,
+def _folder(where: str) -> Path:
+    """Where the model of a run or model folder lies; UserError for a model that is not in a folder here."""
+    for path in (Path(where) / "model", Path(where)):
+        if (path / "config.json").is_file():
+            return path
+    raise UserError(f"{where} is no folder here, so no threshold can be saved in it: save the model in one first.")
+
+
+def _saved_threshold(
+    where: str, model: Model, other: Model | None, by: str, options: scoring.ScoreOptions
 ) -> calibrating.Threshold | None:
-    """The threshold that is calibrated now, and saved, or that was saved with the model; None if there is none."""
-    folder = next((path for path in (Path(where) / "model", Path(where)) if (path / "config.json").is_file()), None)
-    if normal:
-        if folder is None:
-            raise UserError(f"{where} is no folder here, so no threshold can be saved in it: save the model first.")
-        chosen, _ = _named(model, normal, images, normal_split)
-        found = calibrating.calibrated_on(model, chosen, by, false_alarms, options, against=other, progress=True)
-        typer.echo(f"Saved the threshold: {found.save(folder)}", err=True)
-        return found
-    saved = None if folder is None else calibrating.Threshold.load(folder)
+    """The threshold that was saved with the model, if it applies; says why not."""
+    saved = calibrating.Threshold.load(_folder(where)) if Path(where).is_dir() else None
     if saved is None:
         return None
     try:
-        calibrating.check_applies(saved, model, other, options)
+        calibrating.check_applies(saved, model, other, by, options)
     except UserError as reason:
-        typer.echo(f"No verdicts. {reason}", err=True)
+        typer.echo(f"No verdicts are given. {reason}", err=True)
         return None
     return saved
 
@@ -259,22 +250,18 @@ def _show(
     first = values.argsort(descending=True)[:5].tolist()
     rows: list[tuple[str, object]] = [
         ("images", f"{len(found):,} ({data.name})"),
+        ("bits/dim", f"{found.bits_per_dim.mean():.4f}"),
+        ("bits/dim that the model expected", f"{found.model.entropy.mean() / found.dims:.4f}"),
         (
-            "bits/dim",
-            f"{found.bits_per_dim.mean():.4f}, expected by the model {found.model.entropy.mean() / found.dims:.4f}",
-        ),
-        (
-            "typicality z",
-            f"mean {found.typicality.mean():.2f}, sd {_sd(found.typicality):.2f} (0 and 1 if the model is right)",
+            "typicality z, mean and sd",
+            f"{found.typicality.mean():.2f}, {_sd(found.typicality):.2f} (a right model: 0, 1)",
         ),
         (f"highest {by}", ", ".join(f"{found.names[i]} ({float(values[i]):.3g})" for i in first)),
     ]
     if threshold is not None and verdicts is not None:
         rows += [
-            (
-                "threshold",
-                f"{threshold.score} above {threshold.value:.4g}: at most {threshold.false_alarms:.3g} false alarms",
-            ),
+            ("threshold", f"{threshold.score} above {threshold.value:.4g}"),
+            ("false alarms", f"at most {100 * threshold.false_alarms:g} % of normal images"),
             ("calibrated on", f"{threshold.n:,} normal images ({threshold.data})"),
             ("called anomalies", f"{int(verdicts[0].sum()):,} of {len(found):,}"),
         ]

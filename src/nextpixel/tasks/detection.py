@@ -64,7 +64,7 @@ def detection(
         Figure(measure(good, bad), float(low), float(high))
         for measure, low, high in zip(MEASURES.values(), lows, highs, strict=True)
     ]
-    return Detection(*figures, normal=len(good), anomalies=len(bad))
+    return Detection(figures[0], figures[1], figures[2], len(good), len(bad))
 
 
 def auroc(normal: Scores, anomalies: Scores) -> float:

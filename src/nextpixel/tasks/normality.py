@@ -49,7 +49,8 @@ class Normality:
         correlations = scaled.T @ scaled / (len(scaled) - 1) + RIDGE * torch.eye(scaled.shape[1]).to(scaled)
         whiten = torch.linalg.cholesky(torch.linalg.inv(correlations))
         normal = scaled @ whiten
-        found = []
-        for part in ((statistics - mean) / spread @ whiten).split(max(1, AT_ONCE // len(normal))):
-            found.append(torch.cdist(part, normal).kthvalue(NEIGHBOURS, 1).values)
-        return torch.cat(found) if found else statistics.new_zeros(0)
+        distance = statistics.new_full((len(statistics),), torch.inf)  # of images that the model rules out, too
+        possible = torch.isfinite(statistics).all(1)
+        parts = ((statistics[possible] - mean) / spread @ whiten).split(max(1, AT_ONCE // len(normal)))
+        distance[possible] = torch.cat([torch.cdist(part, normal).kthvalue(NEIGHBOURS, 1).values for part in parts])
+        return distance

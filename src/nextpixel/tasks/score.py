@@ -57,11 +57,12 @@ def score(
 ) -> Scores:
     """Score images by all means that are at hand.
 
-    data: a Split, or integers [N, C, H, W] of the model's size and levels. options or overrides: fields of ScoreOptions.
-    against: a second model for images of the same size and levels, as the background of the ratio: one of the family
-    `local`, or one trained on perturbed images. maps: also keep bits, H and V of every symbol. names: of the images;
-    default: their numbers. normality: normal images to compare with (`calibrated_on` makes it). condition: one for all images or one each, for models of vectors or maps; a class-conditional
-    model is otherwise scored as the mixture over its classes, symbol by symbol. Raises UserError where these do not fit.
+    data: a Split, or integers [N, C, H, W], of the model's size and levels. options or overrides: fields of
+    ScoreOptions. against: a second model for images of the same size and levels, as the background of the ratio: one of
+    the family `local`, or one trained on perturbed images. maps: also keep bits, H and V of every symbol. names: of the
+    images; default: their numbers. normality: normal images to compare with (`calibrated_on` makes it). condition: one
+    for all images or one each, for models of vectors or maps; a class-conditional model is otherwise scored as the
+    mixture over its classes, symbol by symbol. Raises UserError where these do not fit.
     """
     options = with_overrides(options or ScoreOptions(), overrides)
     images, labels = check(model, data)

@@ -37,8 +37,9 @@ class Scores:
     """What `score` found of N images [C, H, W]; everything float64.
 
     model: sums under the model; against: those under the other model, or None; file_bits: bits of the image as a file,
-    by format, [N] each (none where they were left out, or files cannot hold the images); maps: bits, H and V of every symbol [N, C, H, W], or None; dims: C·H·W; names, labels: of the images;
-    normality: normal images to compare with, or None.
+    by format, [N] each (none where they were left out, or files cannot hold the images); maps: bits, H and V of every
+    symbol [N, C, H, W], or None; dims: C·H·W; names, labels: of the images; normality: normal images to compare with,
+    or None.
     """
 
     model: Sums
@@ -107,8 +108,8 @@ class Scores:
         return values
 
     def statistics(self) -> Tensor:
-        """What `normality` looks at, [N, S]: logarithms of the bits, H and V summed over each image, and of its bits as a
-        file in each format."""
+        """What `normality` looks at, [N, S]: logarithms of the bits, H and V summed over each image, and of its bits
+        as a file in each format."""
         columns = [*vars(self.model).values(), *self.file_bits.values()]
         return torch.stack(columns, 1).clamp(min=1e-3).log()
 

@@ -2,8 +2,9 @@
 
 With p(v) the model's probability that a symbol has the value v, given those before it, the symbol x costs
 b = −log2 p(x) bits. By the model itself b has the expectation H = Σ_v p(v) (−log2 p(v)), the entropy, and the variance
-V = Σ_v p(v) log2² p(v) − H². The differences b − H have expectation 0 given all earlier symbols (they are a martingale),
-so over any set of symbols Σ(b − H) has expectation 0 and variance ΣV under the model.
+V = Σ_v p(v) log2² p(v) − H². The differences b − H have expectation 0 given all earlier symbols (their sums are a
+martingale), so over all symbols Σ(b − H) has expectation 0 and the variance that ΣV has as its expectation: under the
+model Σ(b − H) / √ΣV is about standard normal where there are many symbols.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Surprise(NamedTuple):
 def surprise(model: Model, x: Tensor, condition: Any = None) -> Surprise:
     """Bits, entropy [bits] and variance [bits²] of every symbol of images [N, C, H, W], in one parallel pass (one a
     class, where a class-conditional model is given none). UserError for a model of several orders of prediction, and
-    where probabilities are not finite."""
+    where probabilities are not numbers. What the model rules out costs infinitely many bits."""
     x = model.check_images(x)
     log_pmf = conditionals(model, x, condition)
     cost = log_pmf / -math.log(2)
@@ -43,8 +44,8 @@ def surprise(model: Model, x: Tensor, condition: Any = None) -> Surprise:
     entropy = (probability * known).sum(-1)
     variance = (probability * (known - entropy[..., None]).square()).sum(-1)
     bits = cost.gather(-1, x.long()[..., None])[..., 0]
-    if not (torch.isfinite(bits).all() and torch.isfinite(variance).all()):
-        raise UserError("The model gives probabilities that are not finite: its weights are damaged.")
+    if torch.isnan(bits).any() or not torch.isfinite(variance).all():
+        raise UserError("The model gives probabilities that are not numbers: its weights are damaged.")
     return Surprise(bits.cpu(), entropy.cpu(), variance.cpu())
 
 
@@ -61,8 +62,8 @@ def conditionals(model: Model, x: Tensor, condition: Any = None) -> Tensor:
     each = torch.stack([_normalised(model.log_pmf(x, label)) for label in range(model.classes)])
     true = each.gather(-1, x.long().expand(len(each), *x.shape)[..., None])[..., 0]
     steps = model.in_sequence(true)  # [classes, N, symbols in the order of prediction]
-    before = steps.cumsum(-1) - steps + model.log_class_prior().to(each)[:, None, None]
-    weights = torch.log_softmax(before, 0)  # log p(y | x_<i)
+    before = torch.cat([torch.zeros_like(steps[..., :1]), steps[..., :-1]], -1).cumsum(-1)
+    weights = torch.log_softmax(before + model.log_class_prior().to(each)[:, None, None], 0)  # log p(y | x_<i)
     weights = model.from_sequence(weights, (x.shape[2], x.shape[3]))
     return _normalised(torch.logsumexp(weights[..., None] + each, 0))
 

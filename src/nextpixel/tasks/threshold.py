@@ -104,8 +104,8 @@ class Threshold:
 def calibrate(score: str, normal: Tensor, false_alarms: float, **about: Any) -> Threshold:
     """The threshold of a score from its values [n] on held-out normal images: the ⌈(n + 1)(1 − α)⌉-th smallest.
 
-    about: further fields of Threshold. UserError for an empty set, an α outside (0, 1), scores that are not numbers, and
-    too few images for α, which would need n ≥ 1/α − 1.
+    about: further fields of Threshold. UserError for an empty set, an α outside (0, 1), scores that are not numbers,
+    and too few images for α, which would need n ≥ 1/α − 1.
     """
     if not 0 < false_alarms < 1:
         raise UserError(f"The rate of false alarms must be between 0 and 1, not {false_alarms}.")
@@ -161,7 +161,7 @@ def calibrated_on(
         raise UserError(f"The rate of false alarms must be between 0 and 1, not {false_alarms}.")
     n = len(normal) // 2 if by == "distance" else len(normal)
     if 0 < n < fewest(false_alarms):
-        half = ", of which half are compared with" if by == "distance" else ""
+        half = ", of which half are compared with," if by == "distance" else ""
         raise UserError(
             f"{len(normal)} normal images{half} are too few for a rate of false alarms of {false_alarms:g}: give at "
             f"least {fewest(false_alarms) * (2 if half else 1)}, or allow a higher rate."
@@ -185,12 +185,14 @@ def calibrated_on(
     )
 
 
-def check_applies(threshold: Threshold, model: Model, against: Model | None, options: ScoreOptions) -> None:
-    """UserError unless the threshold was calibrated for scores such as these."""
-    if threshold.model != identity(model):
+def check_applies(threshold: Threshold, model: Model, against: Model | None, by: str, options: ScoreOptions) -> None:
+    """UserError unless the threshold was calibrated for scores such as these; by: the score, "" for any."""
+    if by not in ("", threshold.score):
         raise UserError(
-            "The saved threshold is of other weights than the model's: calibrate again (--calibrate NORMAL)."
+            f"The saved threshold is for the score {threshold.score}, not {by}: calibrate again (--calibrate NORMAL)."
         )
+    if threshold.model != identity(model):
+        raise UserError("The saved threshold is of other weights or orders: calibrate again (--calibrate NORMAL).")
     if threshold.score == "ratio" and (against is None or threshold.against != identity(against)):
         raise UserError(
             "The saved threshold is for the ratio against another model: name the same one (--against), or calibrate "

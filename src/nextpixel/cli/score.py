@@ -95,7 +95,7 @@ def score(
     opened = open_model(model, device)
     other = open_model(against, device) if against else None
     if by:
-        check_score(by)
+        check_score(by, bool(against))
     if posterior and opened.classes is None:
         raise UserError("The model is not class-conditional: there is no p(class | image), so leave --posterior out.")
     chosen, names = _images(model, opened, data, images, split)

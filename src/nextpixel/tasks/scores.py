@@ -145,7 +145,9 @@ SCORES = {
 """The scores by name."""
 
 
-def check_score(name: str) -> None:
-    """UserError unless it is the name of a score."""
+def check_score(name: str, against: bool = True) -> None:
+    """UserError unless it is the name of a score, and one that can be had. against: whether there is another model."""
     if name not in SCORES:
         raise UserError(f"There is no score {name!r}; there are {', '.join(SCORES)}." + did_you_mean(name, SCORES))
+    if name == "ratio" and not against:
+        raise UserError(f"The score {name!r} needs {SCORES[name].needs}.")

@@ -156,7 +156,7 @@ def calibrated_on(
     For the score `distance` every second image is one to compare with, and the others calibrate. UserError for an
     unknown score, an α outside (0, 1), and too few images, before any is scored.
     """
-    check_score(by)
+    check_score(by, against is not None)
     if not 0 < false_alarms < 1:
         raise UserError(f"The rate of false alarms must be between 0 and 1, not {false_alarms}.")
     n = len(normal) // 2 if by == "distance" else len(normal)

@@ -1,10 +1,8 @@
-"""Commands that use likelihoods: score (anomalies, class posteriors) and detect (how well scores find anomalies)."""
+"""The command score: anomalies, and class posteriors."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import statistics
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +19,7 @@ from nextpixel.model import Model
 from nextpixel.tasks import posterior as classifying
 from nextpixel.tasks import score as scoring
 from nextpixel.tasks import threshold as calibrating
-from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
-from nextpixel.tasks.detect import detect as run_detect
 from nextpixel.tasks.image_source import load_images
 from nextpixel.tasks.score_files import check_table, columns, save_maps, save_table
 from nextpixel.tasks.scores import SCORES, Scores, check_score
@@ -40,9 +36,6 @@ Limit = Annotated[int, typer.Option(min=0, help="this many images only, evenly s
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel score my-model scans/ --calibrate normal/ --out scores.csv --maps heat.png")(
         score
-    )
-    app.command(epilog="Example: nextpixel detect run-0 run-1 --normal fashion_mnist --anomalies mnist --levels 16")(
-        detect
     )
 
 
@@ -103,13 +96,17 @@ def score(
         kept = torch.arange(limit) * len(chosen) // limit
         chosen, names = chosen[kept], names and [names[i] for i in kept.tolist()]
     scoring.check(opened, chosen)
-    threshold = _saved_threshold(model, opened, other, by, options)
     if calibrate:
-        normal, _ = _named(opened, calibrate, images, normal_split)
+        folder = _folder(model)
+        normal, _ = load_images(calibrate, images, normal_split, opened.levels)
         threshold = calibrating.calibrated_on(
             opened, normal, by or "distance", false_alarms, options, against=other, progress=True
         )
-        typer.echo(f"The threshold was saved: {threshold.save(_folder(model))}", err=True)
+        typer.echo(f"The threshold was saved: {threshold.save(folder)}", err=True)
+    else:
+        threshold = _saved_threshold(model, opened, other, by, options)
+    if by == "distance" and threshold is None:
+        raise UserError("The score 'distance' needs normal images to compare with: name them (--calibrate NORMAL).")
     found = scoring.score(
         opened,
         chosen,
@@ -134,78 +131,11 @@ def score(
     write_json(json_file, _facts(chosen, found, threshold, verdicts, classes))
 
 
-@flags_of(options=scoring.ScoreOptions, images=DataOptions)
-def detect(
-    models: Annotated[
-        list[str], typer.Argument(help="trained models: several are taken for seeds of one", show_default=False)
-    ],
-    normal: Annotated[str, typer.Option(help="images of the kind that the models know: name or path")],
-    anomalies: Annotated[str, typer.Option(help="images of another kind: name or path")],
-    against: Annotated[list[str], typer.Option(help="the other model, for the ratio: once, or once a model")] = [],  # noqa: B006
-    split: WhichSplit = "test",
-    reference_split: Annotated[
-        str, typer.Option(help="split of the normal data with which the score distance compares; '' for none")
-    ] = "valid",
-    limit: Limit = 0,
-    device: Device = "cpu",
-    json_file: Json = None,
-    *,
-    options: scoring.ScoreOptions,
-    images: DataOptions,
-) -> None:
-    """How well each score tells anomalies from normal images: AUROC, AUPR, FPR@95TPR, with bootstrap intervals."""
-    if len(against) not in (0, 1, len(models)):
-        raise UserError(f"There are {len(models)} models and {len(against)} to compare with: give one, or one each.")
-    results = []
-    for number, path in enumerate(models):
-        opened = open_model(path, device)
-        other = open_model(against[number % len(against)], device) if against else None
-        good, bad = (spaced(_named(opened, source, images, split)[0], limit) for source in (normal, anomalies))
-        reference = _reference(opened, normal, images, split, reference_split, limit)
-        results.append(run_detect(opened, good, bad, options, reference=reference, against=other, progress=True))
-    first = next(iter(results[0].values()))
-    title = f"{first.normal:,} normal images ({normal}), {first.anomalies:,} anomalies ({anomalies})"
-    several = f", mean ± sd of {len(models)} models; the interval is the first one's" if len(models) > 1 else ""
-    rows = [(name, *(_figure([found[name] for found in results], kind) for kind in FIGURES)) for name in results[0]]
-    table(f"{title}{several}", rows, ("score", *FIGURES.values()))
-    cards = [{name: dataclasses.asdict(found) for name, found in result.items()} for result in results]
-    listed = [{"path": path, "scores": card} for path, card in zip(models, cards, strict=True)]
-    write_json(json_file, {"models": listed, "normal": normal, "anomalies": anomalies})
-
-
-def _reference(
-    model: Model, normal: str, images: DataOptions, split: str, reference_split: str, limit: int
-) -> Split | None:
-    """Normal images to compare with: another split of the same data; none where it has no splits."""
-    if not reference_split:
-        return None
-    if reference_split == split:
-        raise UserError("The split and the reference split must not be the same: the figures would be too good.")
-    found, names = _named(model, normal, images, reference_split)
-    if names is not None or Path(normal).is_file():
-        typer.echo("The normal data has no splits, so there is no reference: the score distance is left out.", err=True)
-        return None
-    return spaced(found, limit)
-
-
-FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR@95TPR"}
-
-
-def _figure(found: list[Any], kind: str) -> str:
-    values, first = [getattr(one, kind).value for one in found], getattr(found[0], kind)
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread} [{first.low:.3f}, {first.high:.3f}]"
-
-
-def _named(model: Model, source: str, options: DataOptions, split: str) -> tuple[Split, list[str] | None]:
-    return load_images(source, options, split, model.levels)
-
-
 def _images(
     where: str, model: Model, source: str | None, options: DataOptions, split: str
 ) -> tuple[Split, list[str] | None]:
     if source is not None:
-        return _named(model, source, options, split)
+        return load_images(source, options, split, model.levels)
     return split_of(open_data(where, model, None, options), split), None
 
 

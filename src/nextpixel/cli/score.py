@@ -96,6 +96,7 @@ def score(
         kept = torch.arange(limit) * len(chosen) // limit
         chosen, names = chosen[kept], names and [names[i] for i in kept.tolist()]
     scoring.check(opened, chosen)
+    threshold: calibrating.Threshold | None
     if calibrate:
         folder = _folder(model)
         normal, _ = load_images(calibrate, images, normal_split, opened.levels)

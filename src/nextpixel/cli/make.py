@@ -36,6 +36,7 @@ MAY_CHANGE_ON_RESUME = {
     "precision",
     "recompute",
     "threads",
+    "workers",
     "max_minutes",
     "checkpoint_minutes",
     "resume",
@@ -110,7 +111,7 @@ def train(
         folder = RunFolder(resume)
         source, images, training, built = _reopen(folder, training, images, ctx)
         loaded = load_data(source, images)
-        if folder.read_config().get("train_sha256", loaded.train.sha256) != loaded.train.sha256:
+        if folder.read_config().get("train_sha256", loaded.train.fingerprint) != loaded.train.fingerprint:
             raise UserError(f"The training images of {source} are not those that {resume} began with: start a new run.")
         finished = folder.checkpoint()["global_step"] >= training.epochs * -(-len(loaded.train) // training.batch_size)
     elif data is None:
@@ -136,7 +137,7 @@ def train(
         resume=resume is not None,
         describe={
             "data": {**describe_data(source, images), "protocol": loaded.protocol},
-            "train_sha256": loaded.train.sha256,
+            "train_sha256": loaded.train.fingerprint,
         },
     )
     try:

@@ -1,10 +1,13 @@
 """Data that are read when asked for: the same images, labels and checksums as the same data in memory."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lazily import assert_equal
 
 from nextpixel.errors import UserError
 from nextpixel.images import dataset
@@ -16,19 +19,6 @@ from nextpixel.images.store import ArrayStore, Store, UnreadableImageError
 def saved(path, shape=(23, 5, 4), high=256, dtype=np.uint8):
     np.save(path, np.random.default_rng(0).integers(0, high, shape).astype(dtype))
     return path
-
-
-def assert_equal(lazily, at_once):
-    for name in ("train", "valid", "test"):
-        one, other = getattr(lazily, name), getattr(at_once, name)
-        assert isinstance(one, LazySplit)
-        assert not isinstance(other, LazySplit)
-        assert torch.equal(one.images, other.images)
-        assert one.images.dtype == other.images.dtype
-        assert one.sha256 == other.sha256
-        assert repr(one) == repr(other)
-        assert (one.labels is None) == (other.labels is None)
-        assert one.labels is None or torch.equal(one.labels, other.labels)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +99,7 @@ def test_choosing_is_as_in_memory_however_often(data):
 def test_choosing_reads_nothing_and_drawing_reads_what_is_drawn():
     class Counted(Store):
         shape = (100, 1, 2, 2)
-        read_so_far: list = []
+        read_so_far: ClassVar[list] = []
 
         def read(self, indices):
             self.read_so_far.extend(indices.tolist())

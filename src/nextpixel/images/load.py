@@ -17,10 +17,12 @@ from nextpixel.images import levels as values
 from nextpixel.images.arrays import open_array, read_arrays
 from nextpixel.images.catalogue import CATALOGUE
 from nextpixel.images.folder import read_folder
+from nextpixel.images.large_folder import open_large_folder
 from nextpixel.images.lazy import LazySplit
 from nextpixel.images.named import names, read_named
 from nextpixel.images.partition import complete
 from nextpixel.images.resize import Fit, check_fit, fit_all, fit_note, size_pair
+from nextpixel.images.shards import KINDS, open_shards
 from nextpixel.images.source import Array, LazySource, Part, Source, channels_first
 from nextpixel.images.split import Dataset, Split
 from nextpixel.images.store import is_lazy
@@ -133,8 +135,9 @@ def _open(
     source: Source | LazySource
     if isinstance(name_or_path, str) and name_or_path in CATALOGUE:
         source = read_named(name_or_path, data_dir, download)
-    elif path.is_dir():
-        return read_folder(path, size, fit), levels
+    elif path.is_dir() or (path.is_file() and path.suffix.lower() in KINDS):
+        shards = open_shards(path, size, fit)
+        return shards or open_large_folder(path, size, fit, lazy) or read_folder(path, size, fit), levels
     elif path.is_file() and path.suffix.lower() == ".npy" and is_lazy(path.stat().st_size, lazy):
         source, levels = open_array(path, levels), None
     elif path.is_file() and path.suffix.lower() in (".npy", ".npz"):

@@ -57,8 +57,9 @@ def dataset(
         is covered and then takes the centre.
     seed: of the permutation where parts are cut out (``images.partition`` has the rules) and of the fixed draws.
     download: whether a named set that is found nowhere may be downloaded.
-    lazy: True leaves the images where they are and reads them when they are asked for (a folder of pictures, a .npy
-        file; shards always are), False reads them all, None decides by whether they take more than 1 GiB.
+    lazy: True leaves the images of a folder or a .npy file where they are and reads them when they are asked for,
+        False reads them all, None decides by whether they take more than 1 GiB. Shards are always read when asked for,
+        named sets and .npz files never. Splits and values are the same, but for what binarise="fixed" draws.
 
     Raises UserError, in one sentence, for everything that is wrong with the arguments or the files.
     """

@@ -25,7 +25,7 @@ class DataOptions:
     fit: Literal["crop", "resize"] = "crop"
     """how: cut out the centre, or scale first"""
     lazy: Literal["auto", "yes", "no"] = "auto"
-    """read images only when they are needed; auto: where they take more than 1 GiB"""
+    """read the images of a folder or .npy file only when they are needed; auto: where they take more than 1 GiB"""
     data_dir: str = ""
     """folder that already holds the named sets; looked at before any download (also $NEXTPIXEL_DATA)"""
 

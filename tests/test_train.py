@@ -477,8 +477,8 @@ def test_options_that_decide_the_result_cannot_change(digits, tiny, run, monkeyp
     with pytest.raises(UserError, match=next(iter(wrong))) as caught:
         npx.train(tiny(like=digits), digits, run=run, resume=True, progress=False, **wrong)
     assert_sentence(caught)
+    other = Dataset("digits", digits.train[1:], digits.valid, digits.test)
     with pytest.raises(UserError, match="training images") as caught:
-        other = Dataset("digits", digits.train[1:], digits.valid, digits.test)
         npx.train(tiny(like=digits), other, run=run, resume=True, progress=False)
     assert_sentence(caught)
     assert newest(run).read_bytes() == before
@@ -519,7 +519,10 @@ def test_what_a_run_leaves(digits, tiny, run):
     assert {line["step"] for line in metrics(run) if "valid" in line} == {4, 8}
     assert all(math.isfinite(value) for line in metrics(run) for value in line.values())
     assert any(name.startswith("events.out.tfevents") for name in os.listdir(run))
-    assert [path.name[:14] for path in sorted((run / "checkpoints").iterdir())][1:] == ["step-00000004-", "step-00000008-"]
+    assert [path.name[:14] for path in sorted((run / "checkpoints").iterdir())][1:] == [
+        "step-00000004-",
+        "step-00000008-",
+    ]
     name, content = newest(run).stem, newest(run).read_bytes()
     assert name == f"step-00000008-{hashlib.sha256(content).hexdigest()[:16]}"
     assert {"config.json", "model.safetensors", "README.md"} <= set(os.listdir(run / "model"))

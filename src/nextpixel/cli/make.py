@@ -210,7 +210,5 @@ def _given(ctx: typer.Context) -> set[str]:
     if "data" in given:
         raise UserError("A resumed run keeps its data: give nothing but --resume and the folder.")
     for name in sorted(given - MAY_CHANGE_ON_RESUME - NO_OPTIONS_OF_THE_RUN - {"epochs"}):
-        raise UserError(
-            f"A resumed run keeps its options: leave --{name.replace('_', '-')} out, or start a new run."
-        )
+        raise UserError(f"A resumed run keeps its options: leave --{name.replace('_', '-')} out, or start a new run.")
     return given

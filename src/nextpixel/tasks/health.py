@@ -49,7 +49,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 def too_good(bits: float, data: Dataset) -> float | None:
     """The best packer's bits/dim for images of `data`, if `bits` is less than a quarter of it; else None.
 
-    No figure is proof: images may be as simple as that, and train images can be learnt by heart. It is a reason to look.
+    It is a reason to look, no proof: images may be as simple as that, and training images can be learnt by heart.
     """
     if bits >= TOO_GOOD * 1.1 * math.log2(data.levels):  # no packer needs much more than the plain levels
         return None
@@ -75,4 +75,4 @@ def leak_warning(model: Model, data: Dataset, train: float, valid: float | None)
         return f"{about}, and the model leaks: {faults} ({found[0].detail}). Its figures mean nothing."
     if valid is not None and valid >= TOO_GOOD * packed:
         return f"{about}, but no leak was found: the model has learnt the training images by heart."
-    return f"{about}, but no leak was found: look whether the images are as simple as that, or the same in train and valid."
+    return f"{about}, but no leak was found: are the images as simple as that, or the same ones in train and valid?"

@@ -15,6 +15,7 @@ import errno
 import json
 import platform
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,13 @@ class RunFolder:
         """The newest whole checkpoint and its content; None for a run that was stopped before it wrote the first one,
         which is before its first step. UserError if there were checkpoints, and none is left or whole."""
         return self.checkpoints.newest() if self.began() else None
+
+    def tidy(self) -> None:
+        """Remove what a killed process was in the middle of writing; only for who holds the folder."""
+        for aside in self.path.glob(f".{self.model.name}-*"):
+            shutil.rmtree(aside, ignore_errors=True)
+        for aside in (*self.path.glob(".*.tmp"), *self.checkpoints.folder.glob("*.tmp")):
+            aside.unlink(missing_ok=True)
 
     def log(self, values: dict[str, Any]) -> None:
         with open(self.metrics, "a") as file:

@@ -159,6 +159,7 @@ def train(
         check_bfloat16(options.device)
     if resume:
         folder.hold()
+        folder.tidy()
         if folder.read_config().get("train_sha256", data.train.sha256) != data.train.sha256:
             raise UserError(f"The training images of {data.name} are not those that {run} began with: start a new run.")
     else:

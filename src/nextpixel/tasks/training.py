@@ -169,7 +169,11 @@ def fit(
             compiled(model, options.compile),
         ):
             trainer.fit(
-                module, bar.waiting_for(batches), valid, ckpt_path=None if found is None else found[0], weights_only=True
+                module,
+                bar.waiting_for(batches),
+                valid,
+                ckpt_path=None if found is None else found[0],
+                weights_only=True,
             )
     (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
     best: Model = load(folder.path)

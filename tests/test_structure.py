@@ -95,7 +95,12 @@ FOR_TYPES = {
     "multiscale_stepping": {"multiscale"},
     "card": {"saving"},
 }
-WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale", "exact"}, "tasks": {"checking.leaks"}}
+WHEN_CALLED = {
+    "image_model": {"stepping"},
+    "multiscale": {"multiscale_stepping"},
+    "saving": {"multiscale", "exact"},
+    "tasks": {"checking.leaks"},
+}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

@@ -26,7 +26,6 @@ from nextpixel.tasks.batches import Batches, InOrder, spaced
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import Interrupted, TrainOptions
 
-
 TIMES = ("images_per_second", "waiting", "seconds_left")
 
 

@@ -20,8 +20,8 @@ def out_of_memory(error: BaseException) -> bool:
 def largest_that_runs(attempt: Callable[[int], None], below: int) -> int:
     """The largest power of two under `below` for which `attempt` does not run out of memory; 0 if there is none."""
     size = 1 << (below - 1).bit_length() >> 1 if below > 1 else 0
+    gc.collect()
     while size:
-        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:

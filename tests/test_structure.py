@@ -1,7 +1,6 @@
 """The one-way rule of imports, file sizes and docstrings.
 
-The rule, module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped` and `durable` may be imported by
-all):
+Module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped`, `durable` may be imported by all):
 
     causal                    -> causal
     images                    -> images

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-WORDS = ("not enough memory: you tried to allocate", "can't allocate memory", "out of memory")
+UNCLEAR = "could not create a "  # primitive, or memory object: oneDNN says so of lack of memory, and of other things
+WORDS = ("not enough memory: you tried to allocate", "can't allocate memory", "out of memory", UNCLEAR)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from nextpixel.saving import load
 from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
-from nextpixel.tasks.memory import advice, largest_that_runs, out_of_memory
+from nextpixel.tasks.memory import UNCLEAR, advice, largest_that_runs, out_of_memory
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import TrainOptions
@@ -207,6 +207,7 @@ def _enough_memory(module: TrainingModule, batches: Batches) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
+        said = str(error)
     # Only here, where the error no longer holds what the failed step had made.
     asked, trainer = module.options.batch_size, module.trainer
     if trainer.world_size > 1:
@@ -224,7 +225,10 @@ def _enough_memory(module: TrainingModule, batches: Batches) -> Iterator[None]:
         module.zero_grad(set_to_none=True)
         del state
 
-    raise UserError(advice(asked, largest_that_runs(attempt, min(asked, len(images)))))
+    fits = largest_that_runs(attempt, min(asked, len(images)))
+    if not fits and UNCLEAR in said:  # no lack of memory, then
+        raise RuntimeError(said)
+    raise UserError(advice(asked, fits))
 
 
 def _check_checkpoint(path: Path, state: dict[str, Any], module: TrainingModule) -> int:

@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,7 +209,7 @@ def _enough_memory(module: TrainingModule, batches: Batches) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         said = str(error)
-    # Only here, where the error no longer holds what the failed step had made.
+        traceback.clear_frames(error.__traceback__)  # they hold what the failed step had made
     asked, trainer = module.options.batch_size, module.trainer
     if trainer.world_size > 1:
         raise UserError("There is not enough memory for a step: start a new run with a smaller --batch-size.")

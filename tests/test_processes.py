@@ -25,6 +25,7 @@ from nextpixel.tasks.batches import Batches, InOrder
 from nextpixel.tasks.pieces import Pieces, fingerprint
 from nextpixel.tasks.processes import Place, first_process, machines_and_devices, torchrun
 from nextpixel.tasks.progress import Steps
+from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import TrainOptions
 
 HERE = Path(__file__).parent
@@ -529,10 +530,10 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on(as_a_user):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.count("nothing is lost: go on with nextpixel train --resume run") == 1
-    steps = torch.load(as_a_user / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    steps = RunFolder("run").checkpoints.newest()[1]["global_step"]
     resumed = [*COMMAND, "--resume", "run", "--max-minutes", "0.02", "--devices", "1"]
     subprocess.run(resumed, check=True, timeout=240)
-    assert torch.load(as_a_user / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > steps
+    assert RunFolder("run").checkpoints.newest()[1]["global_step"] > steps
 
 
 @pytest.mark.full

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from nextpixel.images import Split
 from nextpixel.model import Model
+from nextpixel.tasks.loading import read_ahead
+
+Item = tuple[Tensor, Tensor, float]
+"""images [n, C, H, W], labels [n] or empty, weight"""
 
 
 class Batches:
@@ -40,9 +44,11 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         passes: int = 1,
+        workers: int = 0,
     ):
-        """trained: tells how many steps have been trained since the start of the run. rank: of `world` processes."""
-        self.split, self.batch_size, self.seed, self.trained = split, batch_size, seed, trained
+        """trained: tells how many steps have been trained since the start of the run. rank: of `world` processes.
+        workers: threads that read ahead, which changes nothing in the batches."""
+        self.split, self.batch_size, self.seed, self.trained, self.workers = split, batch_size, seed, trained, workers
         self.rank, self.world, self.passes = rank, world, passes
 
     @property
@@ -53,21 +59,30 @@ class Batches:
     def __len__(self) -> int:
         return self.steps * self.passes
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def __iter__(self) -> Iterator[Item]:
         epoch, first = divmod(self.trained(), self.steps)
         order = torch.randperm(len(self.split), generator=self._generator(epoch, 0))
-        for at in range(first, self.steps):
-            indices = order[at * self.batch_size : (at + 1) * self.batch_size]
-            share = share_of(len(indices), self.rank, self.world)
-            mine = share.stop - share.start
-            share = share if mine else slice(0, 1)
-            images = self._drawn(indices, share, self._generator(epoch, at + 1))
-            labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices[share]]
-            for number in range(self.passes):
-                part = share_of(mine, number, self.passes)
-                weight = (part.stop - part.start) * self.world * self.passes / len(indices)
-                part = part if weight else slice(0, 1)
-                yield images[part], labels[part], weight
+
+        def items(at: int) -> list[Item]:
+            return self._items(order[at * self.batch_size : (at + 1) * self.batch_size], self._generator(epoch, at + 1))
+
+        for step in read_ahead(items, range(first, self.steps), self.workers):
+            yield from step
+
+    def _items(self, indices: Tensor, generator: torch.Generator) -> list[Item]:
+        """This process's items of the step of these images."""
+        share = share_of(len(indices), self.rank, self.world)
+        mine = share.stop - share.start
+        share = share if mine else slice(0, 1)
+        images = self._drawn(indices, share, generator)
+        labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices[share]]
+        found = []
+        for number in range(self.passes):
+            part = share_of(mine, number, self.passes)
+            weight = (part.stop - part.start) * self.world * self.passes / len(indices)
+            part = part if weight else slice(0, 1)
+            found.append((images[part], labels[part], weight))
+        return found
 
     def _drawn(self, indices: Tensor, share: slice, generator: torch.Generator) -> Tensor:
         """The share of the step's images. Only these are read, but where images are drawn at random all are drawn."""

@@ -145,7 +145,7 @@ def _scored_in_pieces(model: Model, data: Split, options: EvaluateOptions, progr
         return {
             "task": "evaluate",
             "model": fingerprint(model),
-            "data": data.sha256,
+            "data": data.fingerprint,
             "images a piece": size,
             "images a pass": options.batch_size,
             "device": model.like().device.type,

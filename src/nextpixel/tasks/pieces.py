@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.model import Model
 from nextpixel.tasks.processes import Place, torchrun
@@ -104,11 +104,8 @@ class Pieces:
     def _put(self, path: Path, content: bytes) -> None:
         aside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         try:
-            with open(aside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
+            aside.write_bytes(content)
+            durable.put(aside, path)
         finally:
             aside.unlink(missing_ok=True)
 

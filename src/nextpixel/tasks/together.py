@@ -82,7 +82,7 @@ class Together:
             for process in started:
                 if process.poll() is None:
                     process.kill()
-            if isinstance(error, RuntimeError) and any(word in str(error) for word in LOST):
+            if another_ended(error):
                 raise UserError(
                     "Another process of this training has ended, so this one had to. What was saved last is whole: see "
                     "what the other one said, then go on with nextpixel train --resume and the run folder."
@@ -93,6 +93,11 @@ class Together:
         if self._group is None:  # the strategy's own group may be for GPUs only
             self._group = distributed.new_group(backend="gloo")
         return self._group
+
+
+def another_ended(error: BaseException) -> bool:
+    """Whether the error says that the communication broke off."""
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in LOST)
 
 
 @functools.cache

@@ -8,8 +8,10 @@ import logging
 import math
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,8 +24,10 @@ from nextpixel.images import Dataset
 from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
 from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
-from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
+from nextpixel.tasks.batches import Batches, InOrder, Item, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
+from nextpixel.tasks.loading import name_damaged, workers_for
+from nextpixel.tasks.memory import UNCLEAR, advice, largest_that_runs, out_of_memory
 from nextpixel.tasks.processes import machines_and_devices
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
@@ -46,7 +50,6 @@ class TrainingModule(pl.LightningModule):
         self.model, self.options, self.total_steps = model, options, total_steps
         self.tried = False  # to compile
         self.together = together
-        self.stepped = False  # whether the last pass ended a step
         self.losses: list[Tensor] = []  # of the passes of this step
         self.averaged: Model | None = copy.deepcopy(model).requires_grad_(False) if options.ema else None
 
@@ -54,7 +57,7 @@ class TrainingModule(pl.LightningModule):
     def evaluated(self) -> Model:
         return self.model if self.averaged is None else self.averaged
 
-    def on_train_batch_start(self, batch: tuple[Tensor, Tensor, float], index: int) -> None:
+    def on_train_batch_start(self, batch: Item, index: int) -> None:
         if self.together.world > 1:
             seed_of_pass(self.options.seed, self.global_step, len(self.losses), self.global_rank)
         if self.options.compile and not self.tried:  # here, where model and images are on their device
@@ -62,13 +65,15 @@ class TrainingModule(pl.LightningModule):
             with self.trainer.precision_plugin.train_step_context():
                 try_compiled(self.model, lambda: self._loss(batch))
 
-    def training_step(self, batch: tuple[Tensor, Tensor, float], index: int) -> Tensor:
+    def training_step(self, batch: Item, index: int) -> Tensor:
         # The last batch of an epoch may be short; it is not worth a compilation of its own.
         short = self.options.compile and len(batch[0]) < self.images_a_pass
         with torch.compiler.set_stance("force_eager") if short else contextlib.nullcontext():
             loss = self._loss(batch)
-        self.stepped = False
         self.losses.append(loss.detach())
+        if len(self.losses) == self.options.accumulate:
+            self.last_loss = self.together.sum(torch.stack(self.losses).mean()) / self.together.world
+            self.losses = []
         return loss
 
     @property
@@ -76,7 +81,7 @@ class TrainingModule(pl.LightningModule):
         """Of one process, in a step of the full size; where they cannot be dealt out evenly some have one more."""
         return self.options.batch_size // (self.together.world * self.options.accumulate)
 
-    def _loss(self, batch: tuple[Tensor, Tensor, float]) -> Tensor:
+    def _loss(self, batch: Item) -> Tensor:
         """What, averaged over processes and passes, is the mean over the images of the step."""
         images, labels, weight = batch
         model = in_order_of_step(self.model, self.options.seed, self.global_step, self.options.fresh_orders)
@@ -85,8 +90,6 @@ class TrainingModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         super().optimizer_step(*args, **kwargs)
-        self.last_loss = self.together.sum(torch.stack(self.losses).mean()) / self.together.world
-        self.stepped, self.losses = True, []
         if self.averaged is not None:  # here, so that a checkpoint at the end of the step has it
             # Early steps count more, or the average would remember the random initial weights for 1/(1-decay) steps.
             decay = min(self.options.ema, (1 + self.global_step) / (10 + self.global_step))
@@ -153,14 +156,32 @@ def fit(
     pl.seed_everything(options.seed, verbose=False)
     machines, devices = machines_and_devices(options.nodes, options.devices)
     together = Together(machines * devices)
-    batches = Batches(data.train, options.batch_size, options.seed, world=together.world, passes=options.accumulate)
+    batches = Batches(
+        data.train,
+        options.batch_size,
+        options.seed,
+        world=together.world,
+        passes=options.accumulate,
+        workers=workers_for(data.train, options.workers),
+    )
+    if folder.writes:
+        name_damaged(data.train, folder.path)
     total = batches.steps * options.epochs
-    if not resume:
+    found = folder.to_go_on() if resume else None
+    if found is None:
         images, labels, _ = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
         model.eval().initialise_from_data(images, condition_of(model, labels))
     module = TrainingModule(model.train(), options, total, together)
     bar = TrainProgress(total, options.batch_size, model.dims, show=progress and folder.writes)
     keeper = Keeper(folder, data, options, bar)
+    done = 0
+    if found is not None:
+        keeper.good, done = found[0], _check_checkpoint(*found, module)
+        found[1].clear()  # the trainer reads it again
+        folder.forget_after(done)
+        bar.start_at(done)
+        if done >= total:
+            bar.say(f"{folder.path} is finished: all {options.epochs} epochs are done.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about workers, devices and loggers that does not apply here
         trainer = pl.Trainer(
@@ -173,7 +194,8 @@ def fit(
             use_distributed_sampler=False,  # the batches know of the processes themselves
             precision="bf16-mixed" if options.precision == "bf16" else "32-true",
             gradient_clip_val=options.gradient_clip or None,
-            logger=TensorBoardLogger(folder.path, name="", version=""),
+            # What a killed process had drawn beyond the checkpoint is hidden.
+            logger=TensorBoardLogger(folder.path, name="", version="", purge_step=done + 1 if resume else None),
             callbacks=[keeper],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -182,7 +204,6 @@ def fit(
             log_every_n_steps=10**9,  # our own curve is logged by Keeper
         )
         batches.trained, batches.rank = lambda: module.global_step, trainer.global_rank
-        checkpoint = folder.last if resume else None
         valid = InOrder(
             spaced(data.valid, options.valid_images),
             VALID_BATCHES * module.images_a_pass,
@@ -191,16 +212,20 @@ def fit(
         )
         with (
             bar,
+            contextlib.closing(keeper),
             _stopping(keeper),
+            _enough_memory(module, batches),
             recomputing(model, options.recompute),
             compiled(model, options.compile),
             together.ending_all(trainer),
         ):
-            if resume:
-                step = _check_checkpoint(folder, module)
-                folder.forget_after(step)
-                bar.start_at(step)
-            trainer.fit(module, batches, valid, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(
+                module,
+                bar.waiting_for(batches),
+                valid,
+                ckpt_path=None if found is None else found[0],
+                weights_only=True,
+            )
     model.to("cpu")
     if folder.writes:
         (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
@@ -227,11 +252,42 @@ def _stopping(keeper: Keeper) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_checkpoint(folder: RunFolder, module: TrainingModule) -> int:
-    """The step of the run's checkpoint; UserError if it is damaged or another model's."""
-    state = folder.checkpoint()
-    weights = state["state_dict"]
+@contextlib.contextmanager
+def _enough_memory(module: TrainingModule, batches: Batches) -> Iterator[None]:
+    """Where memory runs out, say which batch would fit, after trying."""
+    try:
+        yield
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        said = str(error)
+        traceback.clear_frames(error.__traceback__)  # they hold what the failed step had made
+    asked, trainer = module.options.batch_size, module.trainer
+    if trainer.world_size > 1:
+        raise UserError("There is not enough memory for a step: start a new run with a smaller --batch-size.")
+    images, labels, _ = next(iter(batches))
+    device = trainer.strategy.root_device
+    module.zero_grad(set_to_none=True)
+    module.to(device)
+    images, labels = images.to(device), labels.to(device)
+
+    def attempt(size: int) -> None:
+        state = [torch.empty_like(p) for p in module.model.parameters() for _ in range(2)]  # as optimisers keep
+        with trainer.precision_plugin.train_step_context():
+            module.train()._loss((images[:size], labels[:size], 1.0)).backward()
+        module.zero_grad(set_to_none=True)
+        del state
+
+    fits = largest_that_runs(attempt, len(images)) * module.options.accumulate
+    if not fits and UNCLEAR in said:  # no lack of memory, then
+        raise RuntimeError(said)
+    raise UserError(advice(asked, fits))
+
+
+def _check_checkpoint(path: Path, state: dict[str, Any], module: TrainingModule) -> int:
+    """The step of a run's checkpoint; UserError if it is another model's."""
     wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    if {name: tensor.shape for name, tensor in weights.items()} != wanted:
-        raise UserError(f"{folder.last} belongs to another model: resume with the one the run was started with.")
+    if {name: tensor.shape for name, tensor in state["state_dict"].items()} != wanted:
+        raise UserError(f"{path} belongs to another model: resume with the one the run was started with.")
     return int(state["global_step"])

@@ -16,8 +16,8 @@ The rule, module by module (ours only; `errors`, `version`, `cache` and `native`
     coding                    -> images.levels                          (never a network: it speaks to a protocol)
     exact                     -> exact, stepping, wavefront, coding, and what a model is made of (it alone may know
                                  the module types); saving finds it when a frozen model is loaded
-    checking, checks          -> each other, orders, image_model, multiscale, stepping, wavefront, saving, exact, coding,
-                                 images, causal                         (never networks or heads)
+    checking, checks          -> each other, orders, image_model, multiscale, stepping, wavefront, saving, exact,
+                                 coding, images, causal                 (never networks or heads)
     figures                   -> the same, and figures
     tasks                     -> tasks, figures, checks, and what these may import but causal
     cli                       -> anything but __main__

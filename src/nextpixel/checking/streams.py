@@ -3,6 +3,7 @@ random weights with which little cancels; the union over several draws."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -71,19 +72,25 @@ def recurrence_fields(model: ImageModel, size: Size, pixel: Pixel) -> Tensor:
 
     def parts(weights: ImageModel, x: Tensor, condition: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         network: Any = weights.network
-        layer, raw = network.layers[0].recurrence, x.detach()
+        layer: Any = network.layers[0].recurrence
+        raw = x.detach()
         h = network.first(raw, Whole()).detach().requires_grad_()
-        if not isinstance(layer, DiagonalBiLSTM):
+        two = isinstance(layer, DiagonalBiLSTM)
+        if not two:
             return h, [layer(h, raw, Whole())]
-        scan, made = layer.scan, list[Tensor]()
-        for direction in range(2):
-            only = torch.zeros(2, 1, 1, 1, 1, dtype=h.dtype)
-            only[direction] = 1
-            layer.scan = lambda gates, only=only: scan(gates) * only
+        scan, made = layer.scan, list[Tensor]()  # of a private copy
+        for only in torch.eye(2, dtype=h.dtype).view(
+            2, 2, 1, 1, 1, 1
+        ):  # one direction's states, nothing of the other's
+            layer.scan = functools.partial(_times, scan, only)
             made.append(layer(h, raw, Whole()))
         return h, made
 
     return _union(model, size, pixel, parts)
+
+
+def _times(make: Callable[[Tensor], Tensor], factor: Tensor, x: Tensor) -> Tensor:
+    return make(x) * factor
 
 
 def _union(model: ImageModel, size: Size, pixel: Pixel, parts: Parts) -> Tensor:

@@ -6,7 +6,7 @@ from nextpixel.figures.fields import blind_spot, diagonal_bilstm, growth, recept
 from nextpixel.figures.masks import connection_page, kernel_mask, mask_page, masked_layers, spatial_layers
 from nextpixel.figures.pages import bits_page, completion_page, surprise, surprise_map
 from nextpixel.figures.schedules import order_page, schedule_page, steps_by_diagonal, steps_by_pixel, steps_by_row
-from nextpixel.figures.style import as_picture, new_figure, show
+from nextpixel.figures.style import as_picture, new_figure, save_figure, show
 from nextpixel.figures.values import ladder, next_pixel, next_pmf, scene
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "order_page",
     "receptive_field",
     "row_lstm",
+    "save_figure",
     "scene",
     "schedule_page",
     "show",

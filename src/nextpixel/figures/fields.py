@@ -127,7 +127,7 @@ def diagonal_bilstm(model: ImageModel, size: Size, pixel: Pixel, picture: Tensor
     left, right = recurrence_fields(model, size, pixel)
     network = measured_fields(model, size, [pixel], seeds=4)[0] & past
     skewed, inside = skew(picture)
-    figure, axes = new_figure(2, 1, (6.9, 2.1 * size[0] / size[1] + 3.0))
+    figure = new_figure(1, 1, (6.9, 2.1 * size[0] / size[1] + 3.0))[0]
     figure.clear()
     grid = figure.add_gridspec(2, 6)
     above = figure.add_subplot(grid[0, :2])

@@ -32,7 +32,7 @@ def steps_by_pixel(model: ImageModel, size: Size) -> Tensor:
 
 
 def steps_by_row(model: ImageModel, size: Size) -> Tensor:
-    """At which of its steps (from 0) the vertical stack is ready for each pixel, long [H, W]: it is asked once a row."""
+    """At which of its steps (from 0) the vertical stack is ready for each pixel, long [H, W]: one step a row."""
     shift = next((module for module in model.network.modules() if isinstance(module, ShiftDown)), None)
     if shift is None:
         raise UserError(f"The family {model.family} has no vertical stack, whose rows are made at once.")

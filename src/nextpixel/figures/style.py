@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ NEVER = "#f2a65a"  # orange: earlier, and never seen
 LATER = "#eeeeee"  # not predicted yet
 HERE = "#111111"
 NUMBERS = "cividis"  # for quantities
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9,
@@ -50,7 +51,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         import matplotlib
 
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(rc=STYLE):
             return draw(*args, **kwargs)
 
     return inside
@@ -137,3 +138,11 @@ def field_legend(figure: Figure, *, also: str = "", seen: str = "seen", never: s
     handles += [(Patch(color=LATER), "not known yet")]
     shown, names = zip(*handles, strict=True)
     figure.legend(shown, names, loc="outside lower center", ncols=len(handles), handlelength=1.2, columnspacing=1.4)
+
+
+@styled
+def save_figure(figure: Figure, path: Path, title: str, description: str) -> None:
+    """Write a figure as .png or .svg, with its title and what is to be seen as the file's metadata. The same figure
+    gives the same bytes."""
+    metadata: dict[str, Any] = {"Title": title, "Description": description}
+    figure.savefig(path, metadata={**metadata, "Date": None} if path.suffix == ".svg" else metadata)

@@ -12,7 +12,7 @@ from nextpixel.tasks.drawing import SampleOptions, choose, uniform_noise
 
 
 @torch.no_grad()
-def sampling_frames(model: Model, n: int = 16, frames: int = 48, seed: int = 0, condition: Any = None) -> Tensor:
+def sampling_frames(model: Model, n: int = 16, frames: int = 32, seed: int = 0, condition: Any = None) -> Tensor:
     """n pictures as far as they were after each of about `frames` equal parts of their symbols, the empty and the
     finished ones included: integers [frames + 1, n, C, H, W]. The last ones are `sample`'s pictures of that seed."""
     model = model.eval().each_order()[0]

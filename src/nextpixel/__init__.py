@@ -15,6 +15,8 @@ from nextpixel.tasks.complete import Completions, complete
 from nextpixel.tasks.compress import CompressOptions, bits_map, compress
 from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
 from nextpixel.tasks.evaluate import Evaluation, evaluate
+from nextpixel.tasks.explain import explain
+from nextpixel.tasks.report import report
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import TrainOptions, train
 from nextpixel.version import __version__
@@ -44,10 +46,12 @@ __all__ = [
     "dataset",
     "decompress",
     "evaluate",
+    "explain",
     "families",
     "freeze",
     "heads",
     "load",
+    "report",
     "sample",
     "train",
     "verify",

@@ -1,4 +1,4 @@
-"""The command that draws how the models work: explain."""
+"""Commands that explain: explain (how models work), report (how a run went)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from torch import Tensor
 
-from nextpixel.cli.arguments import open_data, open_model
+from nextpixel.cli.arguments import open_data, open_model, recorded_data
 from nextpixel.cli.options import pairs
-from nextpixel.cli.output import console
+from nextpixel.cli.output import console, writable
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.image_model import ImageModel
-from nextpixel.images import Split
+from nextpixel.images import Dataset, Split
 from nextpixel.images.levels import dequantise
 from nextpixel.images.pictures import read_picture
 from nextpixel.multiscale import MultiScaleModel
@@ -21,12 +21,15 @@ from nextpixel.networks import families
 from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.explain import explain as draw
 from nextpixel.tasks.explanations import EXPLANATIONS
+from nextpixel.tasks.report import report as write_report
+from nextpixel.tasks.run_folder import RunFolder
 
 NAMES = ", ".join(EXPLANATIONS)
 
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel explain blind-spot masks --format svg --out lecture")(explain)
+    app.command(epilog="Example: nextpixel report nextpixel-demo/run --out demo.html")(report)
 
 
 def explain(
@@ -73,6 +76,36 @@ def explain(
         tell=lambda line: typer.echo(line, err=True),
     )
     console().print(f"{len(written) - 1} figures and their captions: {written[-1]}")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="run folder, finished or still in training", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(callback=writable, help="file to write; default: report.html in the run folder")
+    ] = None,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="score the whole test split")] = False,
+    check: Annotated[bool, typer.Option("--check", help="prove the model causal, as nextpixel check does")] = False,
+    data_dir: Annotated[str, typer.Option(help="folder that holds the named data sets already")] = "",
+) -> None:
+    """One HTML file about a run: figures, curve, samples, completions, surprise, and how to make it again."""
+    data: Dataset | None = None
+    why = ""
+    try:
+        data = load_data(*recorded_data(RunFolder(run).read_config()["data"], data_dir))
+    except UserError as error:
+        if not (run / "config.yaml").is_file():
+            raise
+        why = str(error)
+    path = write_report(
+        run,
+        out,
+        data=data,
+        why_no_data=why,
+        evaluate=evaluate,
+        check=check,
+        tell=lambda name: typer.echo(f"{name} …", err=True),
+    )
+    console().print(f"Written: {path}")
 
 
 def _opened(model: str) -> ImageModel | MultiScaleModel:

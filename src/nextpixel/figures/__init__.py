@@ -4,7 +4,7 @@ from nextpixel.figures.animation import animation
 from nextpixel.figures.curves import curve
 from nextpixel.figures.fields import blind_spot, diagonal_bilstm, growth, receptive_field, row_lstm, skew, stacks
 from nextpixel.figures.masks import connection_page, kernel_mask, mask_page, masked_layers, spatial_layers
-from nextpixel.figures.pages import bits_page, completion_page, surprise, surprise_map
+from nextpixel.figures.pages import bits_page, completion_page, surprise, surprise_map, surprise_sheet
 from nextpixel.figures.schedules import order_page, schedule_page, steps_by_diagonal, steps_by_pixel, steps_by_row
 from nextpixel.figures.style import as_picture, new_figure, save_figure, show
 from nextpixel.figures.values import ladder, next_pixel, next_pmf, scene
@@ -41,4 +41,5 @@ __all__ = [
     "steps_by_row",
     "surprise",
     "surprise_map",
+    "surprise_sheet",
 ]

@@ -12,10 +12,18 @@ if TYPE_CHECKING:
 
 
 @styled
-def curve(metrics: Sequence[dict[str, Any]], baselines: dict[str, float] | None = None) -> Figure:
-    """Training and validation bits/dim against steps, from the lines of a run's metrics.jsonl."""
-    figure, axes = new_figure(1, 1, (6.4, 3.8))
+def curve(
+    metrics: Sequence[dict[str, Any]], baselines: dict[str, float] | None = None, *, rate: bool = False
+) -> Figure:
+    """Training and validation bits/dim against steps, from the lines of a run's metrics.jsonl; rate: the learning rate
+    below."""
+    rates = [(line["step"], line["rate"]) for line in metrics if "rate" in line] if rate else []
+    figure, axes = new_figure(2 if rates else 1, 1, (6.4, 4.8 if rates else 3.8))
     plot = axes[0, 0]
+    if rates:
+        plot.get_gridspec().set_height_ratios([4, 1])
+        axes[1, 0].plot(*zip(*rates, strict=True), color="#6b6b6b", linewidth=1)
+        axes[1, 0].set_ylabel("learning rate")
     for key, style in (("train", {"alpha": 0.6, "linewidth": 1}), ("valid", {"marker": "o", "markersize": 3})):
         points = [(line["step"], line[key]) for line in metrics if key in line]
         if points:

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from nextpixel.figures.style import new_figure, show, styled
+from nextpixel.images.levels import to_rgb
+from nextpixel.images.pictures import grid, to_uint8
 from nextpixel.model import Model
 
 if TYPE_CHECKING:
@@ -57,3 +60,14 @@ def completion_page(originals: Tensor, completed: Tensor, known_rows: int, level
     for row, name in enumerate(names):
         axes[row, 0].text(-0.15, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=8)
     return figure
+
+
+def surprise_sheet(images: Tensor, bits: Tensor, levels: int) -> Image.Image:
+    """Images [N, C, H, W] in one row, the bits [N, H, W] of their pixels below, bright is more; a sheet without words,
+    made in milliseconds."""
+    from matplotlib import colormaps
+
+    shares = (bits / bits.max().clamp(min=1e-9)).numpy()
+    heat = torch.from_numpy(np.asarray(colormaps["inferno"](shares, bytes=True))[..., :3]).movedim(-1, 1)
+    shown = to_rgb(to_uint8(images, levels))
+    return grid(torch.cat([shown, heat]), 256, columns=len(images))

@@ -35,30 +35,29 @@ def scene(height: int = 72, width: int = 96) -> Tensor:
 
 @styled
 def ladder(picture: Tensor, steps: tuple[int, ...] = LADDER) -> Figure:
-    """A picture of 256 levels, uint8 [C, H, W], quantised to fewer; below each, its values along the middle row."""
+    """A picture of 256 levels, uint8 [C, H, W], quantised to fewer; below each, the values of its last channel down the
+    middle column."""
     across = 3
     down = -(-len(steps) // across)
     aspect = picture.shape[1] / picture.shape[2]
-    figure, axes = new_figure(2 * down, across, (6.9, (2.2 * aspect + 1.15) * down))
-    line = picture[0, picture.shape[1] // 2]
+    figure = new_figure(1, 1, (6.9, (2.2 * aspect + 0.95) * down))[0]
+    figure.clear()
+    places = figure.add_gridspec(2 * down, across, height_ratios=[2.2 * aspect, 0.6] * down)
+    middle = picture.shape[2] // 2
     for index, levels in enumerate(steps):
         row, column = 2 * (index // across), index % across
         few = dequantise(quantise(picture, levels), levels)
-        axes[row, column].imshow(as_picture(few, 256), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        bits = math.log2(levels)
-        name = f"{levels} levels, {bits:g} bit{'' if levels == 2 else 's'}"
+        shown, plot = figure.add_subplot(places[row, column]), figure.add_subplot(places[row + 1, column])
+        shown.imshow(as_picture(few, 256), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        name = f"{levels} levels, {math.log2(levels):g} bit{'' if levels == 2 else 's'}"
         error = float((few.double() - picture.double()).pow(2).mean().sqrt())
-        axes[row, column].set_title(f"{name}, error {error:.1f}" if error else f"{name}, as it was")
-        axes[row, column].axis("off")
-        plot = axes[row + 1, column]
-        plot.plot(line.tolist(), color=NEVER, linewidth=1)
-        plot.step(range(len(line)), few[0, picture.shape[1] // 2].tolist(), where="mid", color=SEEN, linewidth=1)
+        shown.set_title(f"{name}, error {error:.1f}" if error else f"{name}, as it was")
+        shown.axis("off")
+        plot.plot(picture[-1, :, middle].tolist(), color=NEVER, linewidth=1.2)
+        plot.step(range(picture.shape[1]), few[-1, :, middle].tolist(), where="mid", color=SEEN, linewidth=1)
         plot.set_ylim(-8, 263)
         plot.set_yticks([0, 255])
         plot.set_xticks([])
-        plot.set_box_aspect(0.22)
-    for axis in list(axes.flat)[2 * down * across :]:
-        axis.axis("off")
     return figure
 
 
@@ -109,6 +108,7 @@ def next_pixel(model: Model, image: Tensor, pixel: tuple[int, int], channel: int
         arrowprops={"arrowstyle": "-", "color": "#7a4a12", "linewidth": 1},
     )
     right.set_ylim(0, float(pmf.max()) * 1.25)
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set_xlabel("value (0 is black)")
     right.set_ylabel("probability")
     entropy = -float((pmf * pmf.clamp(min=1e-300).log2()).sum())

@@ -136,7 +136,7 @@ def masks(subject: Subject) -> list[Drawn]:
         else:
             text += "A layer of the vertical stack reads a stream that has been moved down by a row: no mask is needed."
         if mask.shape[0] > 1:
-            text += " A row of panels for each channel that is computed, a column for each that is looked at."
+            text += " There is a row of panels for each channel that is computed, a column for each that is looked at."
         weights = "has a" if mask[..., centre[0], centre[1]].any() else "has no"
         alt = f"Cells above and to the left of the current pixel are dark; the current pixel {weights} weight."
         found.append(Drawn(f"masks-{name.replace('.', '-')}", figures.mask_page(layer, title), text, alt))
@@ -242,7 +242,7 @@ def levels(subject: Subject) -> list[Drawn]:
     picture = figures.scene() if subject.picture is None else _small_picture(subject.picture, 128)
     text = (
         "The quantisation ladder: the same picture with 2 to 256 levels a channel; the error is the root mean square "
-        "over its values. Below each, the first channel along the middle row: orange as it was, blue quantised. With "
+        "over its values. Below each, the last channel down the middle column: orange as it was, blue quantised. With "
         "few levels gradients turn into steps; a model has as many values to choose from as there are levels."
     )
     alt = "Six versions of a picture, from two levels with hard edges to the smooth original, with their value curves."
@@ -292,9 +292,10 @@ def distribution(subject: Subject) -> list[Drawn]:
     condition = labels[:1] if model.classes is not None and labels is not None else None
     log_pmf = model.each_order()[0].log_pmf(images[:1], condition)[0, 0].double()
     doubt = -(log_pmf.exp() * log_pmf.clamp(min=-1e3)).sum(-1)
-    pixel = divmod(int(doubt.argmax()), doubt.shape[1])
+    doubt[: doubt.shape[0] // 3] = 0  # where much is known already
+    pixel = divmod(int((doubt - 0.7 * doubt.max()).abs().argmin()), doubt.shape[1])
     text = (
-        f"What {_a(model)} says of one pixel, the one it is least sure of: the probability of every value, given what "
+        f"What {_a(model)} says of one pixel: the probability of every value, given what "
         "comes before. The value that the picture has is hatched; it costs −log₂ of its probability in bits. All that "
         "the library does (likelihood, sampling, compressing) is made of such distributions."
     )

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset, names
-from nextpixel.images.pictures import grid
 from nextpixel.model import Model
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import Interrupted, TrainOptions
+from nextpixel.tasks.training_pictures import TrainingPictures
 
 LOG_EVERY = 20  # steps
 
@@ -30,6 +29,7 @@ class Keeper(pl.Callback):
 
     def __init__(self, folder: RunFolder, data: Dataset, options: TrainOptions, progress: TrainProgress):
         self.folder, self.data, self.options, self.progress = folder, data, options, progress
+        self.pictures = TrainingPictures(folder, data)
         recorded = folder.read_config()["data"]
         # A card may be published: it names a data set, never a path on this machine.
         self.data_options = recorded if recorded.get("source") in names() else None
@@ -75,7 +75,7 @@ class Keeper(pl.Callback):
             self.best = bits
             self._save_model(module.evaluated, epoch, step, bits)
         if self.options.sample_every and epoch % self.options.sample_every == 0:
-            self._draw(module, epoch, step)
+            self.pictures.draw(module.evaluated, epoch, step, module.logger.experiment)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         self.save(trainer)
@@ -97,13 +97,6 @@ class Keeper(pl.Callback):
             },
         }
         model.save_pretrained(self.folder.model)
-
-    def _draw(self, module: Any, epoch: int, step: int) -> None:
-        picture = grid(sample(module.evaluated.eval(), n=36, seed=0, condition="each"), self.data.levels)
-        picture.save(self.folder.samples / f"epoch-{epoch:04d}.png")
-        pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
-        pixels = pixels.view(picture.height, picture.width, 3)
-        module.logger.experiment.add_image("samples", pixels, step, dataformats="HWC")
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write aside, then rename: a full disk or a power cut leaves the previous checkpoint whole."""

@@ -4,7 +4,8 @@ config.yaml        the command's data, model and training options, versions
 checkpoints/       last.ckpt: everything needed to go on
 model/             the saved model (averaged weights) with the best validation figure so far
 metrics.jsonl      one line a logged step
-samples/           picture grids made on the way
+samples/           made on the way: grids of samples, surprise maps of validation pictures
+curve.png          bits/dim against steps so far
 events.out.*       TensorBoard
 """
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nextpixel.checking.fields import measured_fields, own_sensitivity
 from nextpixel.checking.streams import layer_fields, recurrence_fields, stack_fields
+from nextpixel.errors import UserError
 from nextpixel.figures.style import (
     LATER,
     NUMBERS,
@@ -60,8 +61,11 @@ def receptive_field(model: ImageModel, size: Size = (15, 15), seeds: int = 8) ->
 
 @styled
 def growth(model: ImageModel, size: Size, pixel: Pixel) -> Figure:
-    """The receptive field of one pixel after every layer of a network (evenly chosen ones, if there are many)."""
+    """The receptive field of one pixel after every layer of a network (evenly chosen ones, if there are many).
+    UserError for networks that are no row of layers."""
     seen = layer_fields(model, size, pixel)
+    if len(seen) == 1:
+        raise UserError(f"The family {model.family} is no row of layers after which a field could be shown.")
     past = earlier_than(size, pixel)
     blocks = len(seen) - 1
     names = [f"after layer {index + 1}" for index in range(blocks)] + ["prediction"]

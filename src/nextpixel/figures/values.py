@@ -52,7 +52,9 @@ def ladder(picture: Tensor, steps: tuple[int, ...] = LADDER) -> Figure:
         name = f"{levels} levels, {math.log2(levels):g} bit{'' if levels == 2 else 's'}"
         error = float((few.double() - picture.double()).pow(2).mean().sqrt())
         shown.set_title(f"{name}, error {error:.1f}" if error else f"{name}, as it was")
-        shown.axis("off")
+        shown.set_xticks([])
+        shown.set_yticks([])
+        shown.spines[:].set(visible=True, color="#cccccc")
         plot.plot(picture[-1, :, middle].tolist(), color=NEVER, linewidth=1.2)
         plot.step(range(picture.shape[1]), few[-1, :, middle].tolist(), where="mid", color=SEEN, linewidth=1)
         plot.set_ylim(-8, 263)
@@ -98,15 +100,10 @@ def next_pixel(model: Model, image: Tensor, pixel: tuple[int, int], channel: int
     right.bar(values, pmf.numpy(), width=0.85 if len(pmf) <= 64 else 1.0, color=colours)
     if len(pmf) <= 64:
         right.bar(truth, float(pmf[truth]), width=0.85, color=NEVER, hatch="///", edgecolor="#7a4a12", linewidth=0)
-    right.annotate(
-        f"true value {truth}",
-        (truth, float(pmf[truth])),
-        (0, 12),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        arrowprops={"arrowstyle": "-", "color": "#7a4a12", "linewidth": 1},
-    )
+    side = "left" if truth < 0.15 * len(pmf) else "right" if truth > 0.85 * len(pmf) else "center"
+    text = {"textcoords": "offset points", "ha": side, "fontsize": 8}
+    line = {"arrowstyle": "-", "color": "#7a4a12", "linewidth": 1}
+    right.annotate(f"true value {truth}", (truth, float(pmf[truth])), (0, 12), arrowprops=line, **text)
     right.set_ylim(0, float(pmf.max()) * 1.25)
     right.xaxis.get_major_locator().set_params(integer=True)
     right.set_xlabel("value (0 is black)")

@@ -13,7 +13,7 @@ from nextpixel import figures
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.images import Split
 from nextpixel.model import Model
-from nextpixel.tasks.explanations import EXPLANATIONS, Drawn, Subject
+from nextpixel.tasks.explanations import EXPLANATIONS, Drawn, NoSuchFigureError, Subject
 
 
 def explain(
@@ -56,7 +56,13 @@ def explain(
     for entry in chosen:
         if refusals[entry.name]:
             continue
-        for drawn in entry.draw(subject):
+        try:
+            every = entry.draw(subject)
+        except NoSuchFigureError:
+            if what:
+                raise
+            continue
+        for drawn in every:
             path = folder / f"{drawn.stem}.{'gif' if isinstance(drawn.content, bytes) else kind}"
             _write(path, entry.title, drawn)
             written.append(path)

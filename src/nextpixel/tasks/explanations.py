@@ -89,6 +89,10 @@ class Drawn:
     alt: str
 
 
+class NoSuchFigureError(UserError):
+    """A figure does not exist for a family; found out from its layers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Explanation:
     name: str
@@ -114,7 +118,10 @@ def masks(subject: Subject) -> list[Drawn]:
     model = subject.network("pixelcnn", shape=(3, 9, 9), first_kernel=5)
     layers = figures.spatial_layers(model.network)
     if not layers:
-        drawn = figures.connection_page(figures.masked_layers(model.network))
+        connected = figures.masked_layers(model.network)
+        if not connected:
+            raise NoSuchFigureError(f"The family {model.family} has no masks.")
+        drawn = figures.connection_page(connected)
         text = (
             "The masks of a fully connected network (MADE). Inputs and outputs are sorted by their place in the order: "
             "an output is connected to earlier inputs only, which makes the staircase."
@@ -165,12 +172,16 @@ def field(subject: Subject) -> list[Drawn]:
 def growth(subject: Subject) -> list[Drawn]:
     model = subject.network("pixelcnn", blocks=4, first_kernel=3)
     size, pixel = subject.canvas(model)
+    try:
+        drawn = figures.growth(_raster(model), size, pixel)
+    except UserError as error:
+        raise NoSuchFigureError(str(error)) from None
     text = (
         f"How the receptive field of one pixel of {_a(model)} grows: what its features depend on after each layer, by "
         "gradients. The number counts pixels."
     )
     alt = "A row of maps in which the blue region around and above the ring becomes larger."
-    return [Drawn(f"growth-{model.family}", figures.growth(_raster(model), size, pixel), text, alt)]
+    return [Drawn(f"growth-{model.family}", drawn, text, alt)]
 
 
 def blind_spot(subject: Subject) -> list[Drawn]:
@@ -341,8 +352,8 @@ def _a(model: Model) -> str:
 EXPLANATIONS = {
     e.name: e
     for e in (
-        Explanation("masks", "Masks A and B", masks, (*SHALLOW,)),
-        Explanation("growth", "The receptive field grows with every layer", growth, (*(set(SHALLOW) - {"made"}),)),
+        Explanation("masks", "Masks A and B", masks),
+        Explanation("growth", "The receptive field grows with every layer", growth),
         Explanation("blind-spot", "The blind spot", blind_spot, ("pixelcnn", "gated_pixelcnn")),
         Explanation("stacks", "Two stacks", stacks, ("gated_pixelcnn", "pixelcnnpp")),
         Explanation("row-lstm", "The triangle of the Row LSTM", row_lstm, ("row_lstm",)),

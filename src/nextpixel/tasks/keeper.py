@@ -29,7 +29,7 @@ class Keeper(pl.Callback):
 
     def __init__(self, folder: RunFolder, data: Dataset, options: TrainOptions, progress: TrainProgress):
         self.folder, self.data, self.options, self.progress = folder, data, options, progress
-        self.pictures = TrainingPictures(folder, data)
+        self.pictures = TrainingPictures(folder, data, progress.say)
         recorded = folder.read_config()["data"]
         # A card may be published: it names a data set, never a path on this machine.
         self.data_options = recorded if recorded.get("source") in names() else None

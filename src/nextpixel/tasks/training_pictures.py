@@ -1,13 +1,13 @@
 """Pictures of a model while it is trained: samples, surprise maps of a few validation pictures, and the curve.
 
-Drawing is never worth a training: what fails is left out with one warning, and surprise maps and curve are left out for
+Drawing is never worth a training: what fails is left out with one warning (`say`), and surprise maps and curve are left out for
 as long as they would take more than a small share of the time.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ SHOWN = 8  # validation pictures
 class TrainingPictures:
     """`draw` at the moments that the training chooses; the random state stays as it is."""
 
-    def __init__(self, folder: RunFolder, data: Dataset):
-        self.folder, self.data = folder, data
+    def __init__(self, folder: RunFolder, data: Dataset, say: Callable[[str], None]):
+        self.folder, self.data, self.say = folder, data, say
         self.began, self.spent, self.last = time.monotonic(), 0.0, 0.5  # a first figure takes about as long as that
         self.failed = False
 
@@ -50,7 +50,7 @@ class TrainingPictures:
             if not self.failed:
                 self.failed = True
                 first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                warnings.warn(f"The pictures of the training could not be drawn ({first}); it goes on.", stacklevel=2)
+                self.say(f"Warning: pictures of the training could not be drawn ({first}); the training goes on.")
 
     def _samples(self, model: Model, epoch: int, step: int, board: Any) -> None:
         picture = grid(sample(model, n=36, seed=0, condition="each"), self.data.levels)

@@ -1,7 +1,7 @@
 """Pictures of a model while it is trained: samples, surprise maps of a few validation pictures, and the curve.
 
-Drawing is never worth a training: what fails is left out with one warning (`say`), and surprise maps and curve are left out for
-as long as they would take more than a small share of the time.
+Drawing is never worth a training: what fails is left out with one warning (`say`), and surprise maps and curve are left
+out for as long as they would take more than a small share of the time.
 """
 
 from __future__ import annotations

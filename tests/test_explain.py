@@ -322,7 +322,10 @@ def test_a_picture_of_the_users(tmp_path, nextpixel):
     [
         (["blindspot"], "There is no figure 'blindspot'; there are: masks"),
         (["masks", "--format", "pdf"], "Figures are written as png or svg, not 'pdf'"),
-        (["masks", "--model", "gatedpixelcnn"], "is no run or model folder, and no family"),
+        (
+            ["masks", "--model", "gatedpixelcnn"],
+            "is no run or model folder, no shipped model (binarized-mnist), and no family",
+        ),
         (["masks", "--layer", "nowhere"], "There is no layer 'nowhere' with a mask; there are: first"),
         (["row-lstm", "--model", "pixelcnn"], "is about row_lstm; the family pixelcnn has none"),
         (["masks", "--option", "blocks=2"], "Options are for a family that is built here"),

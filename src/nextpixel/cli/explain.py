@@ -18,6 +18,7 @@ from nextpixel.images.levels import dequantise
 from nextpixel.images.pictures import read_picture
 from nextpixel.multiscale import MultiScaleModel
 from nextpixel.networks import families
+from nextpixel.shipped import shipped
 from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.explain import explain as draw
 from nextpixel.tasks.explanations import EXPLANATIONS
@@ -37,7 +38,7 @@ def explain(
         list[str] | None, typer.Argument(help=f"which figures; default: all of {NAMES}", show_default=False)
     ] = None,
     model: Annotated[
-        str, typer.Option(help="run folder, saved model, hub id, or family; default: what suits each figure")
+        str, typer.Option(help="run folder, saved model, shipped name, hub id, or family; default: what suits each")
     ] = "",
     out: Annotated[Path, typer.Option(help="folder for the figures")] = Path("explained"),
     kind: Annotated[str, typer.Option("--format", help="png or svg; animations are GIFs")] = "png",
@@ -109,10 +110,10 @@ def report(
 
 
 def _opened(model: str) -> ImageModel | MultiScaleModel:
-    if "/" not in model and not Path(model).exists():
+    if "/" not in model and not Path(model).exists() and model not in shipped():
         raise UserError(
-            f"{model!r} is no run or model folder, and no family; the families are "
-            f"{', '.join(families())}.{did_you_mean(model, families())}"
+            f"{model!r} is no run or model folder, no shipped model ({', '.join(shipped())}), and no family; the "
+            f"families are {', '.join(families())}.{did_you_mean(model, [*families(), *shipped()])}"
         )
     opened = open_model(model)
     if not isinstance(opened, ImageModel | MultiScaleModel):

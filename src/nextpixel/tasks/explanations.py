@@ -15,6 +15,7 @@ from nextpixel.image_model import ImageModel, build
 from nextpixel.images import Split
 from nextpixel.model import Model
 from nextpixel.orders import EIGHT
+from nextpixel.saving import load
 from nextpixel.tasks.animate import sampling_frames
 from nextpixel.tasks.beginner import beginner
 from nextpixel.tasks.sample import sample
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CANVAS = (11, 15)  # on which fields are shown
 PIXEL = (7, 6)  # whose field is shown
+SHIPPED = "binarized-mnist"  # whose pictures appear where no other model is named
 GRID = (5, 8)  # on which schedules are counted
 SHALLOW: dict[str, dict[str, Any]] = {
     "pixelcnn": {"blocks": 3, "features": 8},
@@ -134,7 +136,7 @@ def masks(subject: Subject) -> list[Drawn]:
         layer = layers[name]
         mask, centre = figures.kernel_mask(layer)
         kind = getattr(layer, "mask", "")
-        title = f"{name}: mask {kind}" if kind else f"{name}: vertical stack"
+        title = f"{name}: mask {kind}" if kind else f"{name}: vertical stack, moved down a row"
         text = f"Where the layer `{name}` of {_a(model)} has weights (dark); the ring is the current pixel. "
         if kind == "A":
             text += "Mask A, in the first layer: of the current pixel only the channels before one's own."
@@ -283,7 +285,7 @@ def wavefront(subject: Subject) -> list[Drawn]:
 
 
 def sampling(subject: Subject) -> list[Drawn]:
-    model = subject.trained()
+    model = subject.trained() if subject.model is not None or subject.family else load(SHIPPED)
     text = (
         f"{'16 pictures' if model.classes is None else '16 pictures, class after class,'} drawn by {_a(model)}: every "
         "value is drawn from the model's distribution of the next one, given all before it. What is black has not been "

@@ -14,7 +14,7 @@ from nextpixel import figures
 from nextpixel.checking.fields import measured_fields
 from nextpixel.checking.streams import layer_fields, recurrence_fields, stack_fields
 from nextpixel.networks import families
-from nextpixel.tasks import explanations
+from nextpixel.tasks import explained
 from nextpixel.tasks.animate import sampling_frames
 from nextpixel.tasks.explanations import EXPLANATIONS
 
@@ -30,8 +30,8 @@ def small(family, **options):
 @pytest.fixture
 def quick(monkeypatch):
     """Beginners that have hardly begun."""
-    made = explanations.beginner.__wrapped__
-    monkeypatch.setattr(explanations, "beginner", lambda family, options=(): made(family, options, steps=2))
+    made = explained.beginner.__wrapped__
+    monkeypatch.setattr(explained, "beginner", lambda family, options=(): made(family, options, steps=2))
 
 
 def drawn(figure):

@@ -13,7 +13,8 @@ from nextpixel import figures
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.images import Split
 from nextpixel.model import Model
-from nextpixel.tasks.explanations import EXPLANATIONS, Drawn, NoSuchFigureError, Subject
+from nextpixel.tasks.explained import Subject
+from nextpixel.tasks.explanations import EXPLANATIONS, Drawn, NoSuchFigureError
 
 
 def explain(

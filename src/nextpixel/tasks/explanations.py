@@ -11,74 +11,19 @@ from torch import Tensor
 
 from nextpixel import figures
 from nextpixel.errors import UserError
-from nextpixel.image_model import ImageModel, build
-from nextpixel.images import Split
+from nextpixel.image_model import ImageModel
 from nextpixel.model import Model
 from nextpixel.orders import EIGHT
 from nextpixel.saving import load
 from nextpixel.tasks.animate import sampling_frames
-from nextpixel.tasks.beginner import beginner
+from nextpixel.tasks.explained import CANVAS, PIXEL, Subject
 from nextpixel.tasks.sample import sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CANVAS = (11, 15)  # on which fields are shown
-PIXEL = (7, 6)  # whose field is shown
 SHIPPED = "binarized-mnist"  # whose pictures appear where no other model is named
 GRID = (5, 8)  # on which schedules are counted
-SHALLOW: dict[str, dict[str, Any]] = {
-    "pixelcnn": {"blocks": 3, "features": 8},
-    "gated_pixelcnn": {"layers": 4, "features": 8},
-    "row_lstm": {"layers": 1, "features": 8},
-    "diagonal_bilstm": {"layers": 2, "features": 8},
-    "pixelcnnpp": {"scales": 2, "blocks": 2, "features": 8, "dropout": 0.0},
-    "local": {"layers": 2, "features": 8},
-    "pixelsnail": {"blocks": 1, "layers": 2, "features": 8, "heads": 1},
-    "made": {"hidden": 120},
-}
-"""Networks for figures: depth would only fill the picture, and what a family never sees stays unseen at any depth."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is to be explained: a model, or a family of which one is built with `options`; both empty: each figure's own
-    choice. picture: uint8 [C, H, W] of 256 levels; images: of the model's data."""
-
-    model: Model | None = None
-    family: str = ""
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    picture: Tensor | None = None
-    images: Split | None = None
-    layer: str = ""
-
-    def network(self, default: str, shape: tuple[int, int, int] = (1, *CANVAS), **more: Any) -> ImageModel:
-        """The model in question; else one of the family, or of the default one, for images of `shape`."""
-        if isinstance(self.model, ImageModel):
-            return self.model
-        name = self.family or default
-        head = "autoregressive_categorical" if shape[0] > 1 and name not in MASKING else None
-        options = {**SHALLOW.get(name, {}), **(more if name == default else {}), **self.options}
-        torch.manual_seed(0)
-        return build(name, shape=shape, levels=4 if shape[0] > 1 else 2, head=head, **options).eval()
-
-    def canvas(self, model: ImageModel) -> tuple[tuple[int, int], tuple[int, int]]:
-        """A size on which the model runs, and a pixel in it."""
-        if model.network.family.any_size:
-            return CANVAS, PIXEL
-        height, width = model.shape[1:]
-        return (height, width), (height * 2 // 3, width // 2 - (width > 4))
-
-    def trained(self) -> Model:
-        """The model in question if it is one that was trained; else one that learns the digits for some seconds."""
-        return (
-            self.model
-            if self.model is not None
-            else beginner(self.family or "gated_pixelcnn", tuple(self.options.items()))
-        )
-
-
-MASKING = ("pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "local")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,20 +132,13 @@ def growth(subject: Subject) -> list[Drawn]:
 
 
 def blind_spot(subject: Subject) -> list[Drawn]:
-    depth = {"first_kernel": 3, "features": 6}
-    plain, gated = (
-        subject.model
-        if isinstance(subject.model, ImageModel) and subject.model.family == family
-        else Subject(family=family).network(family, **{**SHALLOW[family], **depth, layers: 14})
-        for family, layers in (("pixelcnn", "blocks"), ("gated_pixelcnn", "layers"))
-    )
-    if subject.family:
-        rebuilt = Subject(family=subject.family, options={**depth, **_depth_of(subject.family), **subject.options})
-        plain, gated = (
-            (rebuilt.network("pixelcnn"), gated)
-            if subject.family == "pixelcnn"
-            else (plain, rebuilt.network("gated_pixelcnn"))
-        )
+    def one(family: str, layers: str) -> ImageModel:
+        if isinstance(subject.model, ImageModel) and subject.model.family == family:
+            return subject.model
+        own = subject.options if subject.family == family else {}
+        return Subject(family=family, options={"first_kernel": 3, "features": 6, layers: 14, **own}).network(family)
+
+    plain, gated = one("pixelcnn", "blocks"), one("gated_pixelcnn", "layers")
     text = (
         "The blind spot. Stacked masked convolutions never see a triangle to the upper right, however deep the network "
         "is: to get there a path would have to step further to the right than it climbs. The two stacks of the Gated "
@@ -209,10 +147,6 @@ def blind_spot(subject: Subject) -> list[Drawn]:
     alt = "Left, an orange triangle to the upper right of the ring is never seen; right, everything before it is blue."
     drawn = figures.blind_spot(_raster(plain), _raster(gated), CANVAS, PIXEL)
     return [Drawn("blind-spot", drawn, text, alt)]
-
-
-def _depth_of(family: str) -> dict[str, int]:
-    return {"blocks" if family == "pixelcnn" else "layers": 14}
 
 
 def stacks(subject: Subject) -> list[Drawn]:

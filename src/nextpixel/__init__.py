@@ -18,7 +18,9 @@ from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompre
 from nextpixel.tasks.detect import detect
 from nextpixel.tasks.detection import Detection
 from nextpixel.tasks.evaluate import Evaluation, evaluate
+from nextpixel.tasks.explain import explain
 from nextpixel.tasks.posterior import Posterior, posterior
+from nextpixel.tasks.report import report
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.score import ScoreOptions, score
 from nextpixel.tasks.scores import Scores
@@ -58,11 +60,13 @@ __all__ = [
     "decompress",
     "detect",
     "evaluate",
+    "explain",
     "families",
     "freeze",
     "heads",
     "load",
     "posterior",
+    "report",
     "sample",
     "score",
     "shipped",

@@ -17,6 +17,7 @@ from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompre
 from nextpixel.tasks.evaluate import Evaluation, evaluate
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import TrainOptions, train
+from nextpixel.tasks.tune import TuneOptions, tune
 from nextpixel.version import __version__
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Split",
     "Stepper",
     "TrainOptions",
+    "TuneOptions",
     "UserError",
     "__version__",
     "archive_info",
@@ -50,5 +52,6 @@ __all__ = [
     "load",
     "sample",
     "train",
+    "tune",
     "verify",
 ]

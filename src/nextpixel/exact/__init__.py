@@ -2,7 +2,7 @@
 
 from nextpixel.exact.coded import Coded
 from nextpixel.exact.decoder import Decoder, DiagonalDecoder
-from nextpixel.exact.freezing import TOLERATED, cost_percent, freeze, frozen, nats
+from nextpixel.exact.freezing import TOLERATED, check_form, cost_percent, freeze, frozen, nats
 from nextpixel.exact.model import ExactModel, check_freezable
 from nextpixel.exact.simulated import simulated
 
@@ -12,6 +12,7 @@ __all__ = [
     "Decoder",
     "DiagonalDecoder",
     "ExactModel",
+    "check_form",
     "check_freezable",
     "cost_percent",
     "freeze",

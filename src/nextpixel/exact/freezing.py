@@ -40,8 +40,8 @@ def freeze(model: Any, data: Any = None, form: Literal["auto", "float32", "float
     if isinstance(model, ExactModel):
         raise UserError("This model is frozen already.")
     check_freezable(model)
-    if form not in ("auto", *FORMS):
-        raise UserError(f"The form of a frozen model is auto, float32 or float64, not {form!r}.")
+    if form != "auto":
+        check_form(form)
     given = None
     if form != "float64":
         try:
@@ -54,6 +54,12 @@ def freeze(model: Any, data: Any = None, form: Literal["auto", "float32", "float
                 raise
     exact = frozen(model, "float64")
     return _noted(exact, None if data is None else cost_percent(model, exact, data), data, given)
+
+
+def check_form(form: object) -> None:
+    """UserError if there is no such form."""
+    if form not in FORMS:
+        raise UserError(f"The form of a frozen model is auto, float32 or float64, not {form!r}.")
 
 
 def _noted(exact: ExactModel, cost: float | None, data: Any, refused: float | None = None) -> ExactModel:

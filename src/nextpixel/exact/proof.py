@@ -22,7 +22,7 @@ Replace = Callable[[str, nn.Module], nn.Module | None]
 Before = Callable[[str, Any, Tensor], None]
 """what is called for every layer with weights, by name, with the bounds of its inputs"""
 
-NOISE = 256.0
+NOISE = 1024.0
 """how much more the bits count that a kernel of several positions leaves off its inputs than what its weights lose: the
 former are noise, new at every position, the latter another network, nearly as good (measured: docs/exact.md)"""
 

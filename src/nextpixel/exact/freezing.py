@@ -66,7 +66,7 @@ def _noted(exact: ExactModel, cost: float | None, data: Any, refused: float | No
     """With the cost of freezing on the data in its card, if there are any, and that of the float32 form if it was too
     much."""
     if cost is not None:
-        exact.card["freezing"] = {"form": exact.formats.form, "cost_percent": cost, "images": len(data.images)}
+        exact.card["freezing"] = {"form": exact.formats.form, "cost_percent": cost, "images": len(data)}
         if refused is not None:
             exact.card["freezing"]["float32_percent"] = refused
     return exact
@@ -81,9 +81,10 @@ def cost_percent(model: ImageModel, exact: ExactModel, data: Any) -> float:
 def nats(model: Any, data: Any) -> float:
     """−log p of all images of a Split."""
     total = 0.0
-    for start in range(0, len(data.images), 64):
-        labels = None if model.classes is None else condition_of(model, data.labels[start : start + 64])
-        total -= float(model.log_prob(data.images[start : start + 64], labels).double().sum())
+    for start in range(0, len(data), 64):
+        part = data[start : start + 64]  # a split may be larger than the memory
+        labels = None if model.classes is None else condition_of(model, part.labels)
+        total -= float(model.log_prob(part.images, labels).double().sum())
     return total
 
 

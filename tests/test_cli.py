@@ -333,11 +333,16 @@ def replace_in(path: str, **values: object) -> None:
     file.write_text(json.dumps(kept))  # JSON is YAML
 
 
+def each_checkpoint(spoil):
+    for path in list(Path("run/checkpoints").glob("*.ckpt")):
+        spoil(path)
+
+
 DAMAGE = {
-    "checkpoint is junk": (lambda: Path("run/checkpoints/last.ckpt").write_bytes(b"junk"), "is damaged"),
-    "checkpoint is empty": (lambda: Path("run/checkpoints/last.ckpt").write_bytes(b""), "is damaged"),
-    "checkpoint is torn": (lambda: os.truncate("run/checkpoints/last.ckpt", 5000), "is damaged"),
-    "checkpoint is missing": (lambda: Path("run/checkpoints/last.ckpt").unlink(), "no checkpoint"),
+    "checkpoints are junk": (lambda: each_checkpoint(lambda path: path.write_bytes(b"junk")), "is damaged"),
+    "checkpoints are empty": (lambda: each_checkpoint(lambda path: path.write_bytes(b"")), "is damaged"),
+    "checkpoints are torn": (lambda: each_checkpoint(lambda path: os.truncate(path, 5000)), "is damaged"),
+    "checkpoints are missing": (lambda: each_checkpoint(Path.unlink), "no checkpoint"),
     "config is no YAML": (lambda: Path("run/config.yaml").write_text("a: [1"), "not YAML"),
     "config is empty": (lambda: Path("run/config.yaml").write_text(""), "is damaged"),
     "config is newer": (lambda: replace_in("run/config.yaml", format_version=9), "this version"),

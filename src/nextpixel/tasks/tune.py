@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from typing import Any, Literal
 
@@ -85,45 +86,41 @@ def tune(
     measured, choosing = held[::2], held[1::2]
     keep_freed_memory()
 
-    tuned = copy.deepcopy(model).eval().requires_grad_(True)
-    averaged = copy.deepcopy(model).eval()
+    trained, tuned, averaged = (copy.deepcopy(model).eval() for _ in range(3))
     exact = frozen(tuned, form)
-    untuned = cost_percent(model, exact, measured)
+    untuned = cost_percent(trained, exact, measured)
     best, least = exact, nats(exact, choosing)
-    parameters = list(tuned.parameters())
+    parameters = list(tuned.requires_grad_(True).parameters())
     optimiser = torch.optim.Adam(parameters, lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / options.steps))
     done = 0
-    batches = Batches(data.train, options.batch_size, options.seed, lambda: done)
+    epochs = itertools.repeat(Batches(data.train, options.batch_size, options.seed, lambda: done))
     with Steps(options.steps, "tuning", unit=" steps", show=progress) as bar:
-        while done < options.steps:
-            for images, labels in batches:
-                given = condition_of(tuned, labels)
-                with torch.no_grad():
-                    wanted = model.log_prob_per_symbol(images, given)
-                lost = simulated(tuned, exact).log_prob_per_symbol(images, given) - wanted
-                loss = lost.square().mean() / (2 * math.log(2))
-                optimiser.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimiser.step()
-                schedule.step()
-                done += 1
-                with torch.no_grad():
-                    weight = max(1 / (1 + done), 1 / (1 + AVERAGED * options.steps))
-                    torch._foreach_lerp_(list(averaged.parameters()), parameters, weight)
-                exact = frozen(tuned, exact.formats)
-                if done % max(1, options.steps // LOOKS) == 0 or done == options.steps:
-                    attempt = frozen(averaged, exact.formats)
-                    found = nats(attempt, choosing)
-                    if found < least:
-                        best, least = attempt, found
-                bar.to(done, f"{float(loss.detach()):.5f} bits/dim lost,")
-                if done == options.steps:
-                    break
+        for images, labels in itertools.islice(itertools.chain.from_iterable(epochs), options.steps):
+            given = condition_of(tuned, labels)
+            with torch.no_grad():
+                wanted = trained.log_prob_per_symbol(images, given)
+            lost = simulated(tuned, exact).log_prob_per_symbol(images, given) - wanted
+            loss = lost.square().mean() / (2 * math.log(2))
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            done += 1
+            with torch.no_grad():
+                weight = max(1 / (1 + done), 1 / (1 + AVERAGED * options.steps))
+                torch._foreach_lerp_(list(averaged.parameters()), parameters, weight)
+            exact = frozen(tuned, exact.formats)
+            if done % max(1, options.steps // LOOKS) == 0 or done == options.steps:
+                attempt = frozen(averaged, exact.formats)
+                found = nats(attempt, choosing)
+                if found < least:
+                    best, least = attempt, found
+            bar.to(done, f"{float(loss.detach()):.5f} bits/dim lost,")
     best.card["freezing"] = {
         "form": form,
-        "cost_percent": cost_percent(model, best, measured),
+        "cost_percent": cost_percent(trained, best, measured),
         "untuned_percent": untuned,
         "images": len(measured),
         "tuning": {**dataclasses.asdict(options), "data": data.name},

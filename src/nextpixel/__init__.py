@@ -26,6 +26,7 @@ from nextpixel.tasks.score import ScoreOptions, score
 from nextpixel.tasks.scores import Scores
 from nextpixel.tasks.threshold import Threshold, calibrated_on
 from nextpixel.tasks.train import TrainOptions, train
+from nextpixel.tasks.tune import TuneOptions, tune
 from nextpixel.version import __version__
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Stepper",
     "Threshold",
     "TrainOptions",
+    "TuneOptions",
     "UserError",
     "__version__",
     "archive_info",
@@ -71,5 +73,6 @@ __all__ = [
     "score",
     "shipped",
     "train",
+    "tune",
     "verify",
 ]

@@ -16,10 +16,10 @@ Module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped`, 
     coding                    -> images.levels                          (never a network: it speaks to a protocol)
     exact                     -> exact, stepping, wavefront, coding, and what a model is made of (it alone may know
                                  the module types); saving finds it when a frozen model is loaded
-    tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, exact, coding,
-                                 images
-                                 (never networks or heads)
-    checking, checks, figures -> the same, and causal
+    checking, checks          -> each other, orders, image_model, multiscale, stepping, wavefront, saving, exact,
+                                 coding, images, causal                 (never networks or heads)
+    figures                   -> the same, and figures
+    tasks                     -> tasks, figures, checks, and what these may import but causal
     cli                       -> anything but __main__
     __init__                  -> anything but cli
     __main__                  -> cli
@@ -44,8 +44,7 @@ SOURCE = Path(nextpixel.__file__).parent
 FREE = {"errors", "version", "cache", "native", "shipped", "durable"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {
-    "tasks",
+ANY_MODEL = {
     "orders",
     "model",
     "image_model",
@@ -57,7 +56,7 @@ TASKS = {
     "coding",
     "images",
 }
-LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
+CHECKING = {*ANY_MODEL, "causal", "checking", "checks"}
 ALLOWED = {
     "errors": set(),
     "version": set(),
@@ -83,11 +82,11 @@ ALLOWED = {
     "wavefront": {"causal", "replay"},
     "coding": {"coding", "images.levels"},
     "exact": {*MODEL, "exact", "stepping", "wavefront", "coding"},
-    "tasks": TASKS,
-    "checking": LOOKING,
-    "checks": LOOKING,
-    "figures": LOOKING,
-    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "cli"},
+    "checking": CHECKING,
+    "checks": CHECKING,
+    "figures": {*CHECKING, "figures"},
+    "tasks": {*ANY_MODEL, "checks", "figures", "tasks"},
+    "cli": {*CHECKING, "figures", "tasks", "exact", "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
 FOR_TYPES = {

@@ -16,16 +16,15 @@ from torch import Tensor
 
 from nextpixel.errors import UserError, warn
 from nextpixel.images import Dataset, names
-from nextpixel.images.pictures import grid
 from nextpixel.model import Model
 from nextpixel.tasks.health import GradientNorms, all_finite, gradient_norm, leak_warning
 from nextpixel.tasks.profiling import StepProfiler
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.random_states import random_states, restore_random_states
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.sample import sample
 from nextpixel.tasks.together import another_ended
 from nextpixel.tasks.train import Interrupted, TrainOptions
+from nextpixel.tasks.training_pictures import TrainingPictures
 
 LOG_EVERY = 20  # steps
 STOPS = ("", "after {:g} minutes, as asked", "by a signal", "by Ctrl-C")
@@ -40,6 +39,7 @@ class Keeper(pl.Callback):
 
     def __init__(self, folder: RunFolder, data: Dataset, options: TrainOptions, progress: TrainProgress):
         self.folder, self.data, self.options, self.progress = folder, data, options, progress
+        self.pictures = TrainingPictures(folder, data, progress.say)
         recorded = folder.read_config()["data"] if folder.writes else {}
         # A card may be published: it names a data set, never a path on this machine.
         self.data_options = recorded if recorded.get("source") in names() else None
@@ -102,7 +102,7 @@ class Keeper(pl.Callback):
         if better:
             self._save_model(module.evaluated, epoch, step, bits)
         if self.options.sample_every and epoch % self.options.sample_every == 0:
-            self._draw(module, epoch, step)
+            self.pictures.draw(module.evaluated, epoch, step, module.logger.experiment)
         self._look_for_leaks(trainer, module, bits)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
@@ -161,13 +161,6 @@ class Keeper(pl.Callback):
             },
         }
         model.save_pretrained(self.folder.model)
-
-    def _draw(self, module: Any, epoch: int, step: int) -> None:
-        picture = grid(sample(module.evaluated.eval(), n=36, seed=0, condition="each"), self.data.levels)
-        picture.save(self.folder.samples / f"epoch-{epoch:04d}.png")
-        pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
-        pixels = pixels.view(picture.height, picture.width, 3)
-        module.logger.experiment.add_image("samples", pixels, step, dataformats="HWC")
 
     def save(self, trainer: pl.Trainer, module: Any) -> None:
         """A checkpoint, and everything that was logged up to it, brought to the disk."""

@@ -5,7 +5,8 @@ checkpoints/       step-STEP-SUM.ckpt: everything needed to go on, of the last f
 model/             the saved model (averaged weights) with the best validation figure so far
 metrics.jsonl      one line a logged step
 profile/           where the time goes, if asked
-samples/           picture grids made on the way
+samples/           made on the way: grids of samples, surprise maps of validation pictures
+curve.png          bits/dim against steps so far
 events.out.*       TensorBoard
 """
 

@@ -44,7 +44,7 @@ class Watch(keeper.Keeper):
         super().on_train_batch_end(trainer, *rest)
         seen[trainer.global_step] = anonymous()["RssAnon"]
         if trainer.global_step == steps:
-            self.stop = "by the test"
+            self.stop = keeper.STOPS.index("by a signal")
 
 training.Keeper = Watch
 data = npx.dataset(path, levels=2, lazy=True)

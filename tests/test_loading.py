@@ -74,7 +74,7 @@ def test_batches_are_the_same_with_readers_from_any_position(workers, trained):
     expected = list(Batches(at_once, 16, 7, lambda: trained))
     found = list(Batches(lazily, 16, 7, lambda: trained, workers=workers))
     assert len(found) == len(expected) == 5 - trained % 5
-    for (images, given), (wanted, truth) in zip(found, expected, strict=True):
+    for (images, given, _), (wanted, truth, _) in zip(found, expected, strict=True):
         assert torch.equal(images, wanted)
         assert torch.equal(given, truth)
 

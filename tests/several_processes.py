@@ -45,11 +45,11 @@ def tiny(data, **options):
     return npx.build("gated_pixelcnn", like=data.train, classes=2, **sizes, **options).double()
 
 
-def train(case, run):
+def train(case, run, **more):
     """50 steps, whose losses are all logged."""
     keeper.LOG_EVERY = 1
     data = grey()
-    return npx.train(tiny(data, orders=2), data, run=run, **COMMON, **CASES[case])
+    return npx.train(tiny(data, orders=2), data, run=run, **COMMON, **CASES[case], **more)
 
 
 def pictures():

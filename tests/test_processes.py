@@ -21,12 +21,13 @@ import nextpixel as npx
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.networks import families
+from nextpixel.tasks import keeper
 from nextpixel.tasks.batches import Batches, InOrder
 from nextpixel.tasks.pieces import Pieces, fingerprint
 from nextpixel.tasks.processes import Place, first_process, machines_and_devices, torchrun
 from nextpixel.tasks.progress import Steps
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.train import TrainOptions
+from nextpixel.tasks.train import Interrupted, TrainOptions
 
 HERE = Path(__file__).parent
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "SLURM_NTASKS", "SLURM_PROCID")
@@ -575,3 +576,23 @@ def test_a_killed_evaluation_goes_on(as_a_user, tiny, digits):
     one, two = (json.loads((as_a_user / name).read_text()) for name in ("one.json", "two.json"))
     assert {**one, "seconds": 0} == {**two, "seconds": 0}
     assert math.isfinite(one["nats"])
+
+
+@pytest.mark.parametrize("at", [1, 5, 7])
+def test_a_stopped_run_of_several_passes_goes_on_to_the_bit(tmp_path, monkeypatch, at):
+    """7 is in the middle of the second epoch, 5 at the end of the first one."""
+    original = keeper.Keeper.on_train_batch_end
+
+    def stopped(self, trainer, *rest):
+        self.stop = keeper.STOPS.index("by a signal") if trainer.global_step == at else 0
+        original(self, trainer, *rest)
+
+    several_processes.train("adamw", tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper.Keeper, "on_train_batch_end", stopped)
+        with pytest.raises(Interrupted):
+            several_processes.train("adamw", tmp_path / "run")
+    several_processes.train("adamw", tmp_path / "run", resume=True)
+    one, two = (RunFolder(tmp_path / run).checkpoints.newest()[1] for run in ("whole", "run"))
+    assert one["global_step"] == two["global_step"] == 50
+    assert all(torch.equal(one["state_dict"][name], value) for name, value in two["state_dict"].items())

@@ -20,6 +20,7 @@ The rule, module by module (ours only; `errors`, `version`, `cache` and `native`
                                  images
                                  (never networks or heads)
     checking, checks, figures -> the same, and causal
+    web                       -> the same, and web
     cli                       -> anything but __main__
     __init__                  -> anything but cli
     __main__                  -> cli
@@ -85,7 +86,8 @@ ALLOWED = {
     "checking": LOOKING,
     "checks": LOOKING,
     "figures": LOOKING,
-    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "cli"},
+    "web": {*LOOKING, "web"},
+    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "web", "cli"},
     "__main__": {"cli"},
 }
 FOR_TYPES = {

@@ -44,7 +44,7 @@ def baselines(data: Dataset) -> dict[str, float]:
         "gzip": 8 * len(gzip.compress(stream, compresslevel=9, mtime=0)) / symbols,
         "xz": 8 * len(lzma.compress(stream, preset=9 | lzma.PRESET_EXTREME)) / symbols,
     }
-    png = _png_bytes(test, data.levels)
+    png = png_bytes(test, data.levels)
     if png is not None:
         figures["png"] = 8 * png / symbols
     return figures
@@ -78,7 +78,8 @@ def _as_bytes(images: Tensor, levels: int) -> bytes:
     return array.astype("<u1" if levels <= 256 else "<u2").tobytes()
 
 
-def _png_bytes(images: Tensor, levels: int) -> int | None:
+def png_bytes(images: Tensor, levels: int) -> int | None:
+    """The size of images [N, C, H, W] side by side in one PNG file; None for what PNG cannot hold."""
     count, channels, height, width = images.shape
     if channels not in (1, 3) or levels > 256:
         return None

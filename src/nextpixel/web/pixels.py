@@ -1,0 +1,125 @@
+"""Pictures as they come in and go out: files, integers in JSON, and bytes in base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextpixel.errors import UserError
+from nextpixel.images import grid, to_uint8
+from nextpixel.images.decode import UnreadableError, decode
+from nextpixel.images.levels import binarise, quantise, storage_dtype, to_grey, to_rgb
+from nextpixel.images.resize import fit_picture
+from nextpixel.images.source import channels_first
+from nextpixel.model import Model
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+Pixels = list[list[list[int]]]
+UNKNOWN = 96  # the grey of what is not there yet
+GIF_FRAMES, GIF_MILLISECONDS, GIF_LAST = 40, 50, 1500
+
+
+def read_upload(model: Model, content: bytes, most_pixels: int) -> tuple[Tensor, list[str]]:
+    """A picture file as an image [1, C, H, W] of the model, and what was done to it."""
+    channels, height, width = model.shape
+    if model.levels > 256:
+        raise UserError(f"The model has {model.levels} levels, and picture files have 256: give integers.")
+    try:
+        picture = decode(Path("The picture"), content, FORMATS, most_pixels)
+    except UnreadableError as error:
+        why = str(error) if "pixels" in str(error) else "it is damaged, or none of " + ", ".join(FORMATS)
+        raise UserError(f"The picture cannot be read: {why}.") from None
+    notes = []
+    if picture.size != (width, height):
+        notes.append(f"cut and scaled from {picture.height}x{picture.width} to {height}x{width}")
+        picture = fit_picture(picture, (height, width), "resize")
+    x = torch.from_numpy(channels_first(np.array(picture)[None]))
+    if len(x[0]) != channels:
+        notes.append("made grey" if channels == 1 else "grey made RGB")
+        x = to_grey(x) if channels == 1 else to_rgb(x)
+    if model.levels == 2:
+        notes.append("made black and white at half of the highest value")
+        x = binarise(x, "threshold")
+    elif model.levels < 256:
+        notes.append(f"quantised to {model.levels} levels")
+        x = quantise(x, model.levels)
+    return x, notes
+
+
+def as_images(model: Model, image: Pixels | str, most_pixels: int) -> Tensor:
+    """One image [1, C, H, W] of the model from nested integers [C][H][W], or from a picture file in base64."""
+    if isinstance(image, str):
+        try:
+            content = base64.b64decode(image, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise UserError("A picture given as text must be a picture file in base64.") from error
+        return read_upload(model, content, most_pixels)[0]
+    try:
+        x = torch.tensor(image, dtype=torch.long)
+    except (ValueError, TypeError) as error:
+        raise UserError("The rows of the image must be equally long.") from error
+    if x.shape != model.shape:
+        raise UserError(f"The image must have the model's shape {list(model.shape)}, not {list(x.shape)}.")
+    return model.check_images(x[None])
+
+
+def as_mask(model: Model, known: list[list[bool]]) -> Tensor:
+    """bool [H, W]: what is known of an image."""
+    try:
+        mask = torch.tensor(known, dtype=torch.bool)
+    except (ValueError, TypeError) as error:
+        raise UserError("The rows of the mask must be equally long.") from error
+    if mask.shape != model.shape[1:]:
+        raise UserError(f"The mask must have the picture's size {list(model.shape[1:])}, not {list(mask.shape)}.")
+    return mask
+
+
+def packed(values: Tensor, levels: int) -> str:
+    """Levels of any shape, in C order, as base64: a byte each, or two (the lower first) above 256 levels."""
+    return text(values.cpu().to(storage_dtype(levels)).numpy().astype("<u1" if levels <= 256 else "<u2"))
+
+
+def floats(values: Tensor) -> str:
+    """Numbers of any shape, in C order, as base64 of 32-bit floats, lowest byte first."""
+    return text(values.detach().cpu().float().numpy().astype("<f4"))
+
+
+def numbers(values: Tensor) -> str:
+    """Indices as base64 of 32-bit unsigned integers, lowest byte first."""
+    return text(values.cpu().numpy().astype("<u4"))
+
+
+def text(array: np.ndarray[Any, Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def gif(model: Model, images: Tensor, known: Tensor | None, zoom: int) -> bytes:
+    """Images [N, C, H, W] side by side as they come to be, in the model's (first) order: GIF."""
+    one = model.each_order()[0]
+    n, channels, height, width = images.shape
+    free = torch.ones(channels, height, width, dtype=torch.bool) if known is None else ~known.expand(channels, -1, -1)
+    places = one.in_sequence(torch.arange(channels * height * width).view(channels, height, width))
+    places = places[one.in_sequence(free)]
+    shown = to_uint8(images.cpu(), model.levels).flatten(1)
+    frames = []
+    for done in np.linspace(0, len(places), min(GIF_FRAMES, len(places) + 1)).round().astype(int):
+        frame = shown.clone()
+        frame[:, places[done:]] = UNKNOWN
+        frames.append(grid(frame.view(n, channels, height, width), 256, zoom=zoom))
+    file = io.BytesIO()
+    times = [GIF_MILLISECONDS] * (len(frames) - 1) + [GIF_LAST]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return file.getvalue()
+
+
+def nested(image: Tensor) -> Sequence[Any]:
+    """[C, H, W] as nested lists of integers."""
+    return image.long().cpu().tolist()

@@ -2,13 +2,13 @@
 
 import { get, stream, upload, levelsIn } from "./api.js";
 import { Picture, levelOf, rgb, show, style } from "./pixels.js";
-import { ask, complain, element, say, state, withClass } from "./state.js";
+import { complain, element, say, state, withClass } from "./state.js";
 
 const ZOOM = 12; // of the canvas with the marks
 const area = element("board"), marks = element("board-marks");
 
 export const board = {
-  picture: null, known: null, cursor: [0, 0], turns: null, tab: "generate",
+  picture: null, label: null, known: null, cursor: [0, 0], turns: null, tab: "generate",
   changed: () => {}, pointed: () => {},
 };
 let testNumber = 0, sampleSeed = 0, stroke = null;
@@ -59,8 +59,10 @@ function each(call) {
   for (let i = 0; i < board.picture.height; i++) for (let j = 0; j < board.picture.width; j++) call(i, j);
 }
 
-export function put(picture, note = "") {
+// label: the class that the picture is known to be of.
+export function put(picture, note = "", label = null) {
   board.picture = picture;
+  board.label = label;
   board.turns = null;
   element("board-note").textContent = note;
   draw();
@@ -183,21 +185,25 @@ const taking = (work) => async () => { try { await work(); } catch (error) { com
 
 export const takeTest = taking(async () => {
   const found = await get(`/api/test-picture?${new URLSearchParams({ model: state.model.name, number: testNumber++ * 37 })}`);
-  if (found.class !== null && state.model.classes !== null) element("class").value = found.class;
-  put(Picture.from(found.image, state.model.levels), `${found.data}, number ${found.number}${found.class === null ? "" : `, class ${found.class}`}`);
+  put(Picture.from(found.image, state.model.levels), `${found.data}, number ${found.number}${found.class === null ? "" : `, class ${found.class}`}`, found.class);
 });
 element("take-test").addEventListener("click", takeTest);
 element("take-sample").addEventListener("click", taking(async () => {
   const seed = 1000 + sampleSeed++;
+  let label = null;
   await stream("/api/generate", withClass({ n: 1, seed }), (event) => {
-    if (event.event === "pictures") put(new Picture(state.model.shape, state.model.levels, Uint16Array.from(levelsIn(event.images, state.model.levels))), `drawn by the model, seed ${seed}`);
+    if (event.event === "begin") label = event.classes?.[0] ?? null;
+    if (event.event === "pictures") {
+      const values = Uint16Array.from(levelsIn(event.images, state.model.levels)), what = label === null ? "" : `, class ${label}`;
+      put(new Picture(state.model.shape, state.model.levels, values), `drawn by the model, seed ${seed}${what}`, label);
+    }
   });
 }));
 element("take-blank").addEventListener("click", () => put(new Picture(state.model.shape, state.model.levels)));
 element("invert").addEventListener("click", () => {
   const other = board.picture.copy();
   other.values.forEach((value, at) => { other.values[at] = other.levels - 1 - value; });
-  put(other, element("board-note").textContent);
+  put(other, element("board-note").textContent, board.label);
 });
 
 async function open(file) {
@@ -219,7 +225,6 @@ addEventListener("drop", (event) => {
   if (file) taking(() => open(file))();
 });
 
-export const image = (more = {}) => ask({ image: board.picture.nested(), ...more });
 export const imageWithClass = (more = {}) => withClass({ image: board.picture.nested(), ...more });
 export function knownRows() {
   const { height, width } = board.picture;

@@ -3,7 +3,7 @@
 import { levelsIn, numbersIn, postForBlob, stream } from "./api.js";
 import { board, imageWithClass, knownRows, put } from "./board.js";
 import { Picture, download, sheet, show } from "./pixels.js";
-import { Latest, ask, complain, digits, element, say, state, withClass } from "./state.js";
+import { Latest, ask, chosenClass, complain, digits, element, say, state, withClass } from "./state.js";
 
 const LN2 = Math.log(2), REVEAL_MS = 700;
 const latest = { generate: new Latest(), complete: new Latest() };
@@ -29,11 +29,11 @@ function figures(kind, count) {
 
 async function run(kind, path, body, start) {
   const signal = latest[kind].begin(), model = state.model;
-  const go = element(`${kind}-go`), stop = element(`${kind}-stop`);
+  const stop = element(`${kind}-stop`);
   stop.disabled = false;
   element(`${kind}-after`).hidden = true;
   made[kind] = [];
-  let views = [], pictures = [], there = [], places = [], done = 0, frames = 0, drawing = Promise.resolve();
+  let views = [], pictures = [], there = [], places = [], classes = null, done = 0, frames = 0, drawing = Promise.resolve();
   const began = performance.now();
   const refresh = (index) => show(views[index].canvas, pictures[index], there[index]);
   const take = async (event) => {
@@ -41,6 +41,7 @@ async function run(kind, path, body, start) {
     if (event.event === "progress") say(`${event.what} ${event.done} of ${event.of}…`);
     if (event.event === "begin") {
       places = numbersIn(event.places);
+      classes = event.classes;
       views = figures(kind, body.n ?? body.fills);
       pictures = views.map(() => start.copy());
       there = views.map(() => { const all = new Uint8Array(start.values.length).fill(1); places.forEach((at) => { all[at] = 0; }); return all; });
@@ -69,7 +70,7 @@ async function run(kind, path, body, start) {
         view.text.textContent = cost(nats);
         view.text.title = `probability 10 to the power of ${digits(-nats / Math.LN10, 1)}`;
         view.use.hidden = false;
-        view.use.onclick = () => { put(pictures[index].copy(), "from this page"); element("tab-complete").click(); };
+        view.use.onclick = () => { put(pictures[index].copy(), "drawn on this page", classes?.[index] ?? null); element("tab-complete").click(); };
       });
       finish(event);
     }
@@ -88,7 +89,6 @@ async function run(kind, path, body, start) {
     if (error.name === "AbortError") { if (latest[kind].control === null) say("Stopped."); } else complain(error);
   }
   if (latest[kind].control?.signal === signal || latest[kind].control === null) stop.disabled = true;
-  go.blur?.();
 }
 
 const cost = (nats) => `${digits(nats / LN2, 1)} bits`;
@@ -115,7 +115,7 @@ element("generate-form").addEventListener("submit", (event) => {
 element("complete-form").addEventListener("submit", (event) => {
   event.preventDefault();
   element("complete-how").hidden = true;
-  run("complete", "/api/complete", imageWithClass({ known: knownRows(), fills: element("complete-fills").valueAsNumber, ...drawn("complete") }), board.picture.copy());
+  run("complete", "/api/complete", imageWithClass({ class: chosenClass() ?? board.label, known: knownRows(), fills: element("complete-fills").valueAsNumber, ...drawn("complete") }), board.picture.copy());
 });
 for (const kind of ["generate", "complete"]) {
   element(`${kind}-stop`).addEventListener("click", () => latest[kind].stop());

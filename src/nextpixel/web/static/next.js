@@ -3,10 +3,11 @@
 import { floatsIn, post } from "./api.js";
 import { board, draw, imageWithClass } from "./board.js";
 import { style } from "./pixels.js";
-import { Latest, complain, digits, element, say, state } from "./state.js";
+import { Latest, complain, digits, element, say } from "./state.js";
 
 const latest = new Latest();
 let pmf = null;
+const WIDEST = 72; // of a bar with its gap
 
 export async function distributions() {
   const signal = latest.begin();
@@ -43,7 +44,7 @@ const shortly = (p) => (p >= 0.001 ? digits(p, 3) : p.toExponential(1));
 function bars(canvas, p, truth, height, sentence) {
   const scale = devicePixelRatio || 1, width = Math.min(canvas.parentElement.clientWidth, 736);
   Object.assign(canvas, { width: width * scale, height: height * scale });
-  const context = canvas.getContext("2d"), base = height - 24, top = 30, step = (width - 4) / p.length, most = Math.max(...p);
+  const context = canvas.getContext("2d"), base = height - 26, top = 30, step = Math.min((width - 4) / p.length, WIDEST), most = Math.max(...p);
   context.scale(scale, scale);
   const gap = step > 6 ? Math.min(step * 0.25, 24) : 0, tall = (value) => (value / most) * (base - top);
   for (let k = 0; k < p.length; k++) {
@@ -54,17 +55,20 @@ function bars(canvas, p, truth, height, sentence) {
   context.fillStyle = style("--line");
   context.fillRect(0, base, width, 1);
   context.fillStyle = style("--accent"); // a mark below, which is seen even where the bar is not
-  context.beginPath(); context.moveTo(middle, base + 2); context.lineTo(middle - 5, base + 9); context.lineTo(middle + 5, base + 9); context.fill();
+  context.beginPath(); context.moveTo(middle, base + 2); context.lineTo(middle - 5, base + 8); context.lineTo(middle + 5, base + 8); context.fill();
   context.font = "13px system-ui, sans-serif";
   context.fillText(sentence, 2, 16);
   context.fillStyle = style("--soft");
   context.textAlign = "center";
   const every = Math.ceil(p.length / Math.max(2, Math.floor(width / 40)));
-  for (let k = 0; k < p.length; k += every) if (Math.abs(k - truth) * step > 12) context.fillText(k, 2 + (k + 0.5) * step, height - 6);
+  for (let k = 0; k < p.length; k += every) if (Math.abs(k - truth) * step > 14) context.fillText(k, 2 + (k + 0.5) * step, height - 6);
+  context.fillStyle = style("--ink");
+  context.fillText(truth, middle, height - 1);
+  context.fillStyle = style("--soft");
   context.textAlign = "right";
   context.fillText(`highest: ${shortly(most)}`, width - 2, 16);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", sentence);
 }
 
-export const forgetDistributions = () => { latest.stop(); pmf = null; element("next-charts").replaceChildren(); element("next-where").textContent = ""; void state; };
+export const forgetDistributions = () => { latest.stop(); pmf = null; element("next-charts").replaceChildren(); element("next-where").textContent = ""; };

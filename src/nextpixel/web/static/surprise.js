@@ -5,7 +5,7 @@ import { board, imageWithClass } from "./board.js";
 import { heat, paint, style, twoSided } from "./pixels.js";
 import { Latest, complain, digits, element, say } from "./state.js";
 
-const latest = new Latest(), Z_SHOWN = 6;
+const latest = new Latest(), Z_SHOWN = 6, Z_ODD = 3;
 
 export async function surprise() {
   const signal = latest.begin();
@@ -19,7 +19,7 @@ export async function surprise() {
     element("surprise-bits-scale").textContent = `bright: ${digits(top, 1)} bits`;
     element("surprise-z-scale").textContent = `red: +${Z_SHOWN} and more`;
     const figure = element("surprise-figure"), small = document.createElement("small");
-    small.textContent = `  ${digits(found.total_bits, 1)} bits in all; the model expected ${digits(found.expected_bits, 1)} (z = ${digits(found.total_z, 1)})`;
+    small.textContent = `  ${found.class === null ? "" : `given class ${found.class}: `}${digits(found.total_bits, 1)} bits; the model expected ${digits(found.expected_bits, 1)} (z = ${digits(found.total_z, 1)})`;
     figure.replaceChildren(`${digits(found.bits_per_dim, 4)} bits/dim`, small);
     element("surprise-verdict").textContent = verdict(found);
     range(found);
@@ -27,11 +27,11 @@ export async function surprise() {
   } catch (error) { complain(error); }
 }
 
-function verdict({ bits_per_dim: figure, normal, threshold }) {
-  if (threshold) return threshold;
+function verdict({ bits_per_dim: figure, normal, total_z: z }) {
   const own = `${normal.pictures} pictures of the model’s own cost ${digits(normal.low, 3)} to ${digits(normal.high, 3)} bits/dim (95 %)`;
   if (figure > normal.high) return `More than is normal: ${own}. It is no picture of this kind, or an odd one.`;
   if (figure < normal.low) return `Less than is normal: ${own}. It is simpler than pictures of this kind.`;
+  if (z > Z_ODD) return `Normal in all (${own}), but its pixels cost more than the model expected as it went along.`;
   return `Normal: ${own}.`;
 }
 

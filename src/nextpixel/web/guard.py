@@ -34,13 +34,13 @@ class Guard:
     """An ASGI application around another one."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], request_bytes: int):
-        self._app, self._bytes = app, request_bytes
+        self.app, self._bytes = app, request_bytes
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+                await self.app(scope, receive, send)
             return
 
         async def guarded(message: Message) -> None:
@@ -61,7 +61,7 @@ class Guard:
         if body is None:
             await _refuse(guarded, 413, f"A request may have {self._bytes / 1e6:g} MB: send less.")
             return
-        await self._app(scope, _again(body, receive), guarded)
+        await self.app(scope, _again(body, receive), guarded)
 
     def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")

@@ -13,7 +13,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp
 
 from nextpixel.errors import UserError
 from nextpixel.tasks.drawing import SampleOptions
@@ -31,7 +30,7 @@ FILES = {file.name: file.read_bytes() for file in files("nextpixel.web").joinpat
 INDEX = "index.html"
 
 
-def app(models: Iterable[Served], limits: Limits | None = None, hosts: Iterable[str] = ()) -> ASGIApp:
+def app(models: Iterable[Served], limits: Limits | None = None, hosts: Iterable[str] = ()) -> Guard:
     """The server of these models as an ASGI application. hosts: names, besides addresses and this machine's own, by
     which it may be called."""
     limits, known = limits or Limits(), {served.name: served for served in models}

@@ -112,10 +112,12 @@ element("generate-form").addEventListener("submit", (event) => {
   event.preventDefault();
   run("generate", "/api/generate", withClass({ n: element("generate-n").valueAsNumber, ...drawn("generate") }), new Picture(state.model.shape, state.model.levels));
 });
+const classOfPicture = () => (state.model.classes === null ? null : chosenClass() ?? board.label);
+
 element("complete-form").addEventListener("submit", (event) => {
   event.preventDefault();
   element("complete-how").hidden = true;
-  run("complete", "/api/complete", imageWithClass({ class: chosenClass() ?? board.label, known: knownRows(), fills: element("complete-fills").valueAsNumber, ...drawn("complete") }), board.picture.copy());
+  run("complete", "/api/complete", imageWithClass({ class: classOfPicture(), known: knownRows(), fills: element("complete-fills").valueAsNumber, ...drawn("complete") }), board.picture.copy());
 });
 for (const kind of ["generate", "complete"]) {
   element(`${kind}-stop`).addEventListener("click", () => latest[kind].stop());

@@ -1,18 +1,20 @@
-"""What the operations are asked with: the bodies of the requests."""
+"""What the operations are asked with: the bodies of the requests.
+
+What an image is depends on the model, so `pixels.as_images` checks that, in one piece; here millions of wrong numbers
+would be told one by one.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field
 
-from nextpixel.images.levels import MOST_LEVELS
-
-Value = Annotated[int, Field(strict=True, ge=0, lt=MOST_LEVELS)]
 Image = Annotated[
-    list[list[list[Value]]] | str,
+    list[Any] | str,
     Field(description="integers [C][H][W] of the model's levels and size, or a picture file in base64"),
 ]
+Mask = Annotated[list[Any], Field(description="true and false [H][W]: what is known")]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Class = Annotated[int | None, Field(strict=True, description="for class-conditional models")]
 
@@ -45,7 +47,7 @@ class Complete(Drawn):
     """Completions of an image, of which `known` [H][W] counts."""
 
     image: Image
-    known: list[list[StrictBool]]
+    known: Mask
     fills: Count = 4
     class_: Annotated[Class, Field(alias="class")] = None
 
@@ -67,6 +69,6 @@ class Position(Ask):
 class Gif(Ask):
     """Pictures, to be seen as they come to be; what is `known` [H][W] is there from the start."""
 
-    images: Annotated[list[list[list[list[Value]]]], Field(min_length=1)]
-    known: list[list[StrictBool]] | None = None
+    images: Annotated[list[Image], Field(min_length=1)]
+    known: Mask | None = None
     zoom: Annotated[int, Field(strict=True, ge=1, le=16)] = 6

@@ -22,7 +22,6 @@ from nextpixel.images.source import channels_first
 from nextpixel.model import Model
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-Pixels = list[list[list[int]]]
 UNKNOWN = 96  # the grey of what is not there yet
 GIF_FRAMES, GIF_MILLISECONDS, GIF_LAST = 40, 50, 1500
 
@@ -54,7 +53,7 @@ def read_upload(model: Model, content: bytes, most_pixels: int) -> tuple[Tensor,
     return x, notes
 
 
-def as_images(model: Model, image: Pixels | str, most_pixels: int) -> Tensor:
+def as_images(model: Model, image: list[Any] | str, most_pixels: int) -> Tensor:
     """One image [1, C, H, W] of the model from nested integers [C][H][W], or from a picture file in base64."""
     if isinstance(image, str):
         try:
@@ -62,24 +61,28 @@ def as_images(model: Model, image: Pixels | str, most_pixels: int) -> Tensor:
         except (binascii.Error, ValueError) as error:
             raise UserError("A picture given as text must be a picture file in base64.") from error
         return read_upload(model, content, most_pixels)[0]
-    try:
-        x = torch.tensor(image, dtype=torch.long)
-    except (ValueError, TypeError) as error:
-        raise UserError("The rows of the image must be equally long.") from error
+    x = _tensor(image, "The image must be integers [C][H][W], in rows that are equally long.")
     if x.shape != model.shape:
         raise UserError(f"The image must have the model's shape {list(model.shape)}, not {list(x.shape)}.")
     return model.check_images(x[None])
 
 
-def as_mask(model: Model, known: list[list[bool]]) -> Tensor:
+def as_mask(model: Model, known: list[Any]) -> Tensor:
     """bool [H, W]: what is known of an image."""
-    try:
-        mask = torch.tensor(known, dtype=torch.bool)
-    except (ValueError, TypeError) as error:
-        raise UserError("The rows of the mask must be equally long.") from error
+    rule = "The mask must be true and false [H][W], in rows that are equally long."
+    mask = _tensor(known, rule)
+    if mask.dtype != torch.bool:
+        raise UserError(rule)
     if mask.shape != model.shape[1:]:
         raise UserError(f"The mask must have the picture's size {list(model.shape[1:])}, not {list(mask.shape)}.")
     return mask
+
+
+def _tensor(values: list[Any], rule: str) -> Tensor:
+    try:
+        return torch.tensor(values)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise UserError(rule) from error
 
 
 def packed(values: Tensor, levels: int) -> str:

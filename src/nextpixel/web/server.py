@@ -74,7 +74,9 @@ def _errors(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> JSONResponse:
-        return failed(error.status_code, {404: "There is nothing here."}.get(error.status_code, str(error.detail)))
+        if error.status_code == 400:
+            return failed(422, "The body of the request cannot be read as JSON.")
+        return failed(error.status_code, {404: "There is nothing here."}.get(error.status_code, f"{error.detail}."))
 
 
 def _page(api: FastAPI) -> None:

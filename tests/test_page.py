@@ -64,7 +64,9 @@ class Visit:
     def __init__(self, browser, address, kind):
         width, height = SIZES[kind]
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if kind == "dark" else "light"
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if kind == "dark" else "light",
+            reduced_motion="reduce",
         )
         self.kind, self.page, self.wrong, self.asked = kind, context.new_page(), [], []
         self.page.set_default_timeout(20_000)
@@ -106,6 +108,7 @@ def visit(request, chromium, address):
 def test_generate_streams_and_downloads(visit):
     page = visit.page
     page.fill("#generate-n", "3")
+    page.select_option("#generate-pace", "2")
     page.click("#generate-go")
     page.wait_for_selector("#generate-after:not([hidden])")
     assert int(page.get_attribute("#generate-pictures", "data-frames")) > 1
@@ -117,11 +120,31 @@ def test_generate_streams_and_downloads(visit):
         assert Path(download.value.path()).read_bytes().startswith(begins)
     visit.keep("generate")
     page.fill("#generate-seed", "1")
+    page.select_option("#generate-pace", "0")
     page.click("#generate-go")
     page.wait_for_selector("#generate-after:not([hidden])")
     assert not set(shown) & {canvas.screenshot() for canvas in page.locator("#generate-pictures canvas").all()}
     page.locator("#generate-pictures button").first.click()  # "use": on to completing it
     assert page.is_visible("#complete")
+
+
+def test_stop_stops(visit):
+    page = visit.page
+    page.select_option("#generate-pace", "10")
+    page.click("#generate-go")
+    page.wait_for_selector("#generate-pictures canvas")
+    early = visit.picture("#generate-pictures canvas >> nth=0")
+    page.click("#generate-stop")
+    page.wait_for_selector("#status:has-text('Stopped.')")
+    page.wait_for_selector("#generate-stop:disabled")
+    halted = visit.picture("#generate-pictures canvas >> nth=0")
+    page.wait_for_timeout(300)
+    assert visit.picture("#generate-pictures canvas >> nth=0") == halted
+    assert not page.is_visible("#generate-after")
+    page.select_option("#generate-pace", "0")
+    page.click("#generate-go")
+    page.wait_for_selector("#generate-after:not([hidden])")
+    assert visit.picture("#generate-pictures canvas >> nth=0") not in (early, halted)
 
 
 def test_draw_then_complete(visit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import os
 import socket
 from typing import Annotated
 
@@ -76,6 +77,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         raise UserError(
-            f"The server cannot listen at {host}, port {port} ({error.strerror or error}): "
+            f"The server cannot listen at {host}, port {port} ({os.strerror(error.errno) if error.errno and error.errno > 0 else error}): "
             "give another --port, such as 0 for a free one, or another --host."
         ) from error

@@ -2,10 +2,10 @@
 
 import { levelsIn, numbersIn, postForBlob, stream } from "./api.js";
 import { board, imageWithClass, knownRows, put } from "./board.js";
-import { Picture, download, sheet, show } from "./pixels.js";
+import { Picture, download, sheet, show, style } from "./pixels.js";
 import { Latest, ask, chosenClass, complain, digits, element, say, state, withClass } from "./state.js";
 
-const LN2 = Math.log(2), REVEAL_MS = 700;
+const LN2 = Math.log(2), FRAME_MS = 16;
 const latest = { generate: new Latest(), complete: new Latest() };
 const made = { generate: [], complete: [] }; // the finished pictures, for the downloads
 
@@ -33,9 +33,13 @@ async function run(kind, path, body, start) {
   stop.disabled = false;
   element(`${kind}-after`).hidden = true;
   made[kind] = [];
-  let views = [], pictures = [], there = [], places = [], classes = null, done = 0, frames = 0, drawing = Promise.resolve();
+  let views = [], pictures = [], there = [], places = [], classes = null, took = 0, done = 0, frames = 0, drawing = Promise.resolve();
   const began = performance.now();
-  const refresh = (index) => show(views[index].canvas, pictures[index], there[index]);
+  const pace = Number(element(`${kind}-pace`).value) * 1000;
+  const refresh = (index, next) => {
+    show(views[index].canvas, pictures[index], there[index]);
+    if (next !== undefined) mark(views[index].canvas, start, next);
+  };
   const take = async (event) => {
     if (event.event === "job" && event.ahead) say(`Waiting for ${event.ahead} before us…`);
     if (event.event === "progress") say(`${event.what} ${event.done} of ${event.of}…`);
@@ -50,21 +54,22 @@ async function run(kind, path, body, start) {
     }
     if (event.event === "frame") {
       const values = levelsIn(event.values, model.levels), fresh = values.length / pictures.length;
-      // What comes all at once is shown in the model's order all the same.
-      const steps = event.nats === null ? 40 : 1;
-      for (let step = 0; step < steps; step++) {
-        for (let k = Math.floor((fresh * step) / steps); k < Math.floor((fresh * (step + 1)) / steps); k++) {
+      for (let k = 0; k < fresh;) {
+        // Most models are faster than the eye: symbols are shown in their order, none before its time.
+        const due = pace ? Math.floor(((performance.now() - began) / pace) * places.length) - done : fresh;
+        for (; k < Math.min(due, fresh); k++) {
           pictures.forEach((picture, index) => { picture.values[places[done + k]] = values[index * fresh + k]; there[index][places[done + k]] = 1; });
         }
-        pictures.forEach((_, index) => refresh(index));
-        if (steps > 1) await new Promise((next) => setTimeout(next, REVEAL_MS / steps));
+        pictures.forEach((_, index) => refresh(index, places[done + k]));
+        if (k < fresh) await new Promise((next) => setTimeout(next, FRAME_MS));
+        if (signal.aborted) return;
       }
       done += fresh;
       frames += 1;
       element(`${kind}-pictures`).dataset.frames = frames;
       event.nats?.forEach((nats, index) => { views[index].text.textContent = cost(nats); });
     }
-    if (event.event === "pictures") {
+    if (event.event === "pictures" && !signal.aborted) {
       event.nats.forEach((nats, index) => {
         const view = views[index];
         view.text.textContent = cost(nats);
@@ -78,17 +83,25 @@ async function run(kind, path, body, start) {
   const finish = (event) => {
     made[kind] = pictures;
     element(`${kind}-after`).hidden = false;
-    const seconds = digits((performance.now() - began) / 1000, 1);
-    say(`${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"}, ${places.length} symbols each, in ${seconds} s.`);
+    const seconds = digits(took / 1000, 1);
+    say(`${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"}, ${places.length} symbols each, drawn in ${seconds} s.`);
     if (kind === "complete") how(event);
   };
   try {
-    await stream(path, body, (event) => { drawing = drawing.then(() => take(event)); }, signal);
+    await stream(path, body, (event) => { took = performance.now() - began; drawing = drawing.then(() => take(event)); }, signal);
     await drawing;
+    if (signal.aborted) throw new DOMException("stopped while it was shown", "AbortError");
   } catch (error) {
     if (error.name === "AbortError") { if (latest[kind].control === null) say("Stopped."); } else complain(error);
   }
   if (latest[kind].control?.signal === signal || latest[kind].control === null) stop.disabled = true;
+}
+
+// The pixel that comes next.
+function mark(canvas, { height, width }, place) {
+  const pixel = place % (height * width), context = canvas.getContext("2d");
+  context.fillStyle = style("--accent");
+  context.fillRect(pixel % width, Math.floor(pixel / width), 1, 1);
 }
 
 const cost = (nats) => `${digits(nats / LN2, 1)} bits`;
@@ -120,6 +133,7 @@ element("complete-form").addEventListener("submit", (event) => {
   run("complete", "/api/complete", imageWithClass({ class: classOfPicture(), known: knownRows(), fills: element("complete-fills").valueAsNumber, ...drawn("complete") }), board.picture.copy());
 });
 for (const kind of ["generate", "complete"]) {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) element(`${kind}-pace`).value = "0";
   element(`${kind}-stop`).addEventListener("click", () => latest[kind].stop());
   element(`${kind}-png`).addEventListener("click", async () => download(await sheet(made[kind]), `nextpixel-${kind}.png`));
   element(`${kind}-gif`).addEventListener("click", async () => {

@@ -4,13 +4,15 @@ import { get, stream, upload, levelsIn } from "./api.js";
 import { Picture, levelOf, rgb, show, style } from "./pixels.js";
 import { complain, element, say, state, withClass } from "./state.js";
 
-const ZOOM = 12; // of the canvas with the marks
+const MARKS = 704, STRIPE = 16; // about the side of the canvas with the marks, and between its stripes
+let zoom = 12;
 const area = element("board"), marks = element("board-marks");
 
 export const board = {
   picture: null, label: null, known: null, cursor: [0, 0], turns: null, tab: "generate",
   changed: () => {}, pointed: () => {},
 };
+const GOLDEN = 0.6180339887;
 let testNumber = 0, sampleSeed = 0, stroke = null;
 
 const tool = () => document.querySelector("input[name=tool]:checked").value;
@@ -19,7 +21,8 @@ export function draw() {
   if (!board.picture) return;
   show(element("board-pixels"), board.picture);
   const { height, width } = board.picture;
-  if (marks.width !== width * ZOOM || marks.height !== height * ZOOM) Object.assign(marks, { width: width * ZOOM, height: height * ZOOM });
+  zoom = Math.max(4, Math.round(MARKS / Math.max(height, width)));
+  if (marks.width !== width * zoom || marks.height !== height * zoom) Object.assign(marks, { width: width * zoom, height: height * zoom });
   const context = marks.getContext("2d");
   context.clearRect(0, 0, marks.width, marks.height);
   if (board.tab === "complete") hatch(context, (at) => !board.known[at]);
@@ -27,32 +30,31 @@ export function draw() {
     const here = board.turns[board.cursor[0]][board.cursor[1]];
     context.fillStyle = style("--paper");
     context.globalAlpha = 0.72;
-    each((i, j) => { if (board.turns[i][j] > here) context.fillRect(j * ZOOM, i * ZOOM, ZOOM, ZOOM); });
+    each((i, j) => { if (board.turns[i][j] > here) context.fillRect(j * zoom, i * zoom, zoom, zoom); });
     context.globalAlpha = 1;
   }
   if (board.tab === "next" || document.activeElement === area) {
-    const [row, column] = board.cursor, thick = Math.max(2, ZOOM / 5);
+    const [row, column] = board.cursor, thick = Math.max(2, Math.min(zoom / 5, 6));
     context.lineWidth = thick;
     context.strokeStyle = style("--accent");
-    context.strokeRect(column * ZOOM + thick / 2, row * ZOOM + thick / 2, ZOOM - thick, ZOOM - thick);
+    context.strokeRect(column * zoom + thick / 2, row * zoom + thick / 2, zoom - thick, zoom - thick);
   }
 }
 
 function hatch(context, wanted) {
-  const { width } = board.picture;
+  const { height, width } = board.picture, cells = new Path2D();
+  each((i, j) => { if (wanted(i * width + j)) cells.rect(j * zoom, i * zoom, zoom, zoom); });
+  context.save();
+  context.clip(cells);
   context.fillStyle = style("--unknown");
-  each((i, j) => { if (wanted(i * width + j)) context.fillRect(j * ZOOM, i * ZOOM, ZOOM, ZOOM); });
+  context.fillRect(0, 0, width * zoom, height * zoom);
   context.strokeStyle = style("--accent");
-  context.globalAlpha = 0.55;
-  context.lineWidth = 1.2;
+  context.globalAlpha = 0.5;
+  context.lineWidth = 1.5;
   context.beginPath();
-  each((i, j) => {
-    if (!wanted(i * width + j)) return;
-    context.moveTo(j * ZOOM, (i + 1) * ZOOM);
-    context.lineTo((j + 1) * ZOOM, i * ZOOM);
-  });
+  for (let at = 0; at < (height + width) * zoom; at += STRIPE) { context.moveTo(at, 0); context.lineTo(0, at); }
   context.stroke();
-  context.globalAlpha = 1;
+  context.restore();
 }
 
 function each(call) {
@@ -184,7 +186,9 @@ for (const button of element("holes").querySelectorAll("button")) {
 const taking = (work) => async () => { try { await work(); } catch (error) { complain(error); } };
 
 export const takeTest = taking(async () => {
-  const found = await get(`/api/test-picture?${new URLSearchParams({ model: state.model.name, number: testNumber++ * 37 })}`);
+  // Far from the one before: some sets are sorted by class.
+  const number = Math.floor(((testNumber++ * GOLDEN) % 1) * state.model.test_pictures);
+  const found = await get(`/api/test-picture?${new URLSearchParams({ model: state.model.name, number })}`);
   put(Picture.from(found.image, state.model.levels), `${found.data}, number ${found.number}${found.class === null ? "" : `, class ${found.class}`}`, found.class);
 });
 element("take-test").addEventListener("click", takeTest);

@@ -42,7 +42,8 @@ export function pointed() {
 const shortly = (p) => (p >= 0.001 ? digits(p, 3) : p.toExponential(1));
 
 function bars(canvas, p, truth, height, sentence) {
-  const scale = devicePixelRatio || 1, width = Math.min(canvas.parentElement.clientWidth, 736);
+  const scale = devicePixelRatio || 1, width = Math.min(canvas.parentElement.clientWidth, Math.max(300, p.length * WIDEST), 736);
+  canvas.style.width = `${width}px`;
   Object.assign(canvas, { width: width * scale, height: height * scale });
   const context = canvas.getContext("2d"), base = height - 26, top = 30, step = Math.min((width - 4) / p.length, WIDEST), most = Math.max(...p);
   context.scale(scale, scale);

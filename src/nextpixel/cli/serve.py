@@ -13,6 +13,7 @@ import typer
 from nextpixel.cli.arguments import Device, open_model, recorded_test
 from nextpixel.cli.options import flags_of
 from nextpixel.errors import UserError
+from nextpixel.shipped import shipped
 from nextpixel.web.limits import Limits
 
 
@@ -23,8 +24,13 @@ def add_to(app: typer.Typer) -> None:
 @flags_of(limits=Limits)
 def serve(
     models: Annotated[
-        list[str], typer.Argument(help="run folders, saved models' folders, or hub ids", show_default=False)
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="run folders, saved models' folders, shipped names (nextpixel models), or hub ids; "
+            "default: the shipped models",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="address to listen at; the default can be reached from this machine only")
     ] = "127.0.0.1",
@@ -44,8 +50,8 @@ def serve(
     except ModuleNotFoundError as error:
         raise UserError(f"The page needs the package {error.name}: pip install 'nextpixel[web]'.") from error
 
-    opened = []
-    for name, where in zip(served.named(models), models, strict=True):
+    opened, wheres = [], models or shipped()
+    for name, where in zip(served.named(wheres), wheres, strict=True):
         model = open_model(where, device)
         opened.append(served.Served(name, model, functools.partial(recorded_test, where, model)))
     application = server.app(opened, limits, [host, *allow_host])
@@ -76,7 +82,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise UserError(
-            f"The server cannot listen at {host}, port {port} ({os.strerror(error.errno) if error.errno and error.errno > 0 else error}): "
+            f"The server cannot listen at {host}, port {port} ({why}): "
             "give another --port, such as 0 for a free one, or another --host."
         ) from error

@@ -424,4 +424,5 @@ def test_too_many_distributions_are_refused(tiny):
     with client(model) as one, pytest.MonkeyPatch.context() as patch:
         patch.setattr("nextpixel.web.looking.VALUES_AT_MOST", 9 * 9 * 3 * 256 - 1)
         ask = {"image": torch.zeros(3, 9, 9, dtype=torch.int).tolist()}
-        assert "too many" in sentence_of(one.post("/api/distributions", json=ask), 422)
+        for path in ("/api/distributions", "/api/surprise"):
+            assert "too many" in sentence_of(one.post(path, json=ask), 422)

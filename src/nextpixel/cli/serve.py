@@ -16,6 +16,8 @@ from nextpixel.errors import UserError
 from nextpixel.shipped import shipped
 from nextpixel.web.limits import Limits
 
+CONNECTIONS = 256  # at a time; each may hold a request in memory
+
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel serve nextpixel-demo/run")(serve)
@@ -68,7 +70,12 @@ def serve(
         )
     typer.echo(f"The page is at http://{shown}:{address[1]}/ (Ctrl-C ends it)")
     config = uvicorn.Config(
-        application, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        application,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=CONNECTIONS,
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])

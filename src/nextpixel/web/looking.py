@@ -61,10 +61,6 @@ def distributions(served: Served, image: Tensor, condition: int | None, job: Job
     """The distribution of every symbol of an image [1, C, H, W] given the symbols before it: `p` is [C, H, W, K], and
     `places` says where in the order of prediction a pixel comes, [H, W]."""
     model, given = one_order(served.model), class_for(served.model, image, condition)
-    if image.numel() * model.levels > VALUES_AT_MOST:
-        raise UserError(
-            f"The distributions of all {image.numel()} symbols over {model.levels} levels are too many for the page."
-        )
     pmf = _log_pmf(model, image, given).exp()
     job.check()
     _, height, width = model.shape
@@ -82,5 +78,9 @@ def distributions(served: Served, image: Tensor, condition: int | None, job: Job
 
 
 def _log_pmf(model: Model, image: Tensor, given: int | None) -> Tensor:
-    """[C, H, W, K], float64"""
+    """[C, H, W, K], float64; UserError if that is too much for one answer."""
+    if image.numel() * model.levels > VALUES_AT_MOST:
+        raise UserError(
+            f"The distributions of all {image.numel()} symbols over {model.levels} levels are too many for the page."
+        )
     return model.log_pmf(image, given)[0].double().cpu()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,3 @@ def gif(model: Model, images: Tensor, known: Tensor | None, zoom: int) -> bytes:
     times = [GIF_MILLISECONDS] * (len(frames) - 1) + [GIF_LAST]
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
     return file.getvalue()
-
-
-def nested(image: Tensor) -> Sequence[Any]:
-    """[C, H, W] as nested lists of integers."""
-    return image.long().cpu().tolist()

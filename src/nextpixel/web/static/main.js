@@ -58,8 +58,8 @@ function card(model) {
     list.append(term, text);
   };
   add("name", model.name);
-  add("", model.facts);
   add("", model.card);
+  add("", model.facts);
   element("card").replaceChildren(list);
 }
 

@@ -14,6 +14,7 @@ from nextpixel import figures
 from nextpixel.cli.arguments import Json, check_device, recorded_data
 from nextpixel.cli.options import flags_of, pairs, read_config
 from nextpixel.cli.output import console, table, with_error, write_json
+from nextpixel.cli.presets import preset_of_budget, preset_of_data
 from nextpixel.errors import UserError
 from nextpixel.heads import heads
 from nextpixel.image_model import build
@@ -36,6 +37,7 @@ MAY_CHANGE_ON_RESUME = {
     "precision",
     "recompute",
     "threads",
+    "workers",
     "max_minutes",
     "checkpoint_minutes",
     "resume",
@@ -91,12 +93,19 @@ def demo(
 @flags_of(model=ModelOptions, training=TrainOptions, images=DataOptions)
 def train(
     ctx: typer.Context,
-    data: Annotated[str | None, typer.Argument(help="name or path of the data", show_default=False)] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(callback=preset_of_data, is_eager=True, help="name or path of the data", show_default=False),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="run folder; default: a new one under runs/")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this run; needs nothing else")] = None,
     config: Annotated[
         Path | None,
         typer.Option(callback=read_config, is_eager=True, help="YAML file with defaults for these flags"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(callback=preset_of_budget, is_eager=True, help="settings for a budget (nextpixel config presets)"),
     ] = None,
     json_file: Json = None,
     *,
@@ -110,7 +119,7 @@ def train(
         folder = RunFolder(resume)
         source, images, training, built = _reopen(folder, training, images, ctx)
         loaded = load_data(source, images)
-        if folder.read_config().get("train_sha256", loaded.train.sha256) != loaded.train.sha256:
+        if folder.read_config().get("train_sha256", loaded.train.fingerprint) != loaded.train.fingerprint:
             raise UserError(f"The training images of {source} are not those that {resume} began with: start a new run.")
         finished = folder.checkpoint()["global_step"] >= training.epochs * -(-len(loaded.train) // training.batch_size)
     elif data is None:
@@ -136,7 +145,7 @@ def train(
         resume=resume is not None,
         describe={
             "data": {**describe_data(source, images), "protocol": loaded.protocol},
-            "train_sha256": loaded.train.sha256,
+            "train_sha256": loaded.train.fingerprint,
         },
     )
     try:

@@ -55,14 +55,14 @@ def _measured(exact: ExactModel, model: ImageModel, data: Any) -> ExactModel:
     if data is not None:
         bits = [
             sum(
-                float(one.log_prob(data.images[start : start + 64], labels).double().sum())
-                for start in range(0, len(data.images), 64)
+                float(one.log_prob(data[start : start + 64].images, labels).double().sum())
+                for start in range(0, len(data), 64)
                 for labels in [None if model.classes is None else condition_of(one, data.labels[start : start + 64])]
             )
             for one in (model, exact)
         ]
         cost = 100 * (bits[1] / bits[0] - 1)
-        exact.card["freezing"] = {"form": exact.formats.form, "cost_percent": cost, "images": len(data.images)}
+        exact.card["freezing"] = {"form": exact.formats.form, "cost_percent": cost, "images": len(data)}
     return exact
 
 

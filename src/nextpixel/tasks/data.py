@@ -24,6 +24,8 @@ class DataOptions:
     """bring pictures to this size, such as 32 or 28x20 (height x width)"""
     fit: Literal["crop", "resize"] = "crop"
     """how: cut out the centre, or scale first"""
+    lazy: Literal["auto", "yes", "no"] = "auto"
+    """read the images of a folder or .npy file only when they are needed; auto: where they take more than 1 GiB"""
     data_dir: str = ""
     """folder that already holds the named sets; looked at before any download (also $NEXTPIXEL_DATA)"""
 
@@ -43,6 +45,7 @@ def load_data(source: str, options: DataOptions | None = None, download: bool = 
         size=_size(options.size),
         fit=options.fit,
         download=download,
+        lazy={"auto": None, "yes": True, "no": False}[options.lazy],
     )
 
 

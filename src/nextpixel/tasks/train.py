@@ -62,6 +62,8 @@ class TrainOptions:
     """auto, cpu, cuda, mps"""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice"""
+    workers: int = -1
+    """threads that read and decode images ahead; -1: 2 for data that are not in memory, else none"""
 
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
@@ -82,6 +84,8 @@ class TrainOptions:
             raise UserError(f"seed must be between 0 and {2**32 - 1}, not {self.seed}.")
         if not 0 <= self.threads <= 1024:
             raise UserError(f"threads must be between 0 and 1024, not {self.threads}.")
+        if not -1 <= self.workers <= 256:
+            raise UserError(f"workers must be between -1 and 256, not {self.workers}.")
         if not 0 <= self.ema < 1:
             raise UserError(f"ema must be at least 0 and below 1, not {self.ema}.")
 

@@ -24,6 +24,7 @@ from nextpixel.saving import load
 from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
+from nextpixel.tasks.loading import name_damaged, workers_for
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import TrainOptions
@@ -122,7 +123,8 @@ def fit(
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     pl.seed_everything(options.seed, verbose=False)
-    batches = Batches(data.train, options.batch_size, options.seed)
+    batches = Batches(data.train, options.batch_size, options.seed, workers=workers_for(data.train, options.workers))
+    name_damaged(data.train, folder.path)
     total = len(batches) * options.epochs
     if not resume:
         images, labels = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))

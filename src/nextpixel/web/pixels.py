@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.images import grid, to_uint8
-from nextpixel.images.decode import UnreadableError, decode
+from nextpixel.images.decode import UnreadableError, decode_file
 from nextpixel.images.levels import binarise, quantise, storage_dtype, to_grey, to_rgb
 from nextpixel.images.resize import fit_picture
 from nextpixel.images.source import channels_first
 from nextpixel.model import Model
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]
 UNKNOWN = 96  # the grey of what is not there yet
 GIF_FRAMES, GIF_MILLISECONDS, GIF_LAST = 40, 50, 1500
 
@@ -31,7 +30,7 @@ def read_upload(model: Model, content: bytes, most_pixels: int) -> tuple[Tensor,
     if model.levels > 256:
         raise UserError(f"The model has {model.levels} levels, and picture files have 256: give integers.")
     try:
-        picture = decode(Path("The picture"), content, FORMATS, most_pixels)
+        picture = decode_file(io.BytesIO(content), "The picture", FORMATS, most_pixels)
     except UnreadableError as error:
         why = str(error) if "pixels" in str(error) else "it is damaged, or none of " + ", ".join(FORMATS)
         raise UserError(f"The picture cannot be read: {why}.") from None

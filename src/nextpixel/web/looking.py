@@ -27,7 +27,7 @@ def surprise(served: Served, image: Tensor, condition: int | None, job: Job) -> 
     log_pmf = _log_pmf(model, image, given)
     bits = -log_pmf / math.log(2)
     pmf = log_pmf.exp()
-    cost = bits.gather(-1, image.long()[0].unsqueeze(-1)).squeeze(-1)
+    cost = bits.gather(-1, image[0].long().cpu().unsqueeze(-1)).squeeze(-1)
     finite = torch.where(pmf > 0, bits, torch.zeros_like(bits))
     entropy = (pmf * finite).sum(-1)
     variance = ((pmf * finite**2).sum(-1) - entropy**2).clamp(min=0)

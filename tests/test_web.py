@@ -17,6 +17,7 @@ from web_server import client, events, named
 
 from nextpixel.images.levels import binarise, to_grey
 from nextpixel.tasks.complete import Completions
+from nextpixel.tasks.threshold import calibrate
 from nextpixel.web import drawing, looking
 from nextpixel.web.served import Served
 from nextpixel.web.served import named as names_of
@@ -181,16 +182,41 @@ def test_surprise_is_the_bits_and_on_average_what_was_expected(tiny):
     assert normal["values"] == sorted(normal["values"])
 
 
-def test_surprise_without_a_class_takes_the_likeliest(tiny):
+def test_surprise_without_a_class_is_that_of_all_classes(tiny):
+    model = tiny(classes=3, spread=1.0)
+    image = npx.sample(model, 1, seed=1)
+    with client(model) as asked:
+        told = asked.post("/api/surprise", json={"image": image[0].tolist()}).json()
+        given = asked.post("/api/surprise", json={"image": image[0].tolist(), "class": 2}).json()
+    assert (told["class"], given["class"]) == (None, 2)
+    assert told["total_bits"] == pytest.approx(float(-model.log_prob(image).detach()) / np.log(2), abs=1e-4)
+    assert given["total_bits"] == pytest.approx(float(-model.log_prob(image, 2).detach()) / np.log(2), abs=1e-4)
+    assert given["bits_per_dim"] == told["bits_per_dim"]  # of all classes together, whichever is looked at
+
+
+def test_a_saved_threshold_gives_the_verdict(tiny):
+    model = tiny(spread=0.3)
+    normal, odd = npx.sample(model, 40, seed=1), torch.arange(20).view(1, 4, 5) * 7 % 4
+    scores = npx.score(model, normal).anomaly("typicality")
+    with client(Served("a", model, threshold=calibrate("typicality", scores, 0.1, data="normal ones"))) as asked:
+        for image in (*normal[:5], odd):
+            told = asked.post("/api/surprise", json={"image": image.tolist()}).json()["threshold"]
+            own = npx.score(model, image[None].long()).anomaly("typicality")
+            assert told["anomaly"] == bool((scores < own).sum() >= 37)  # above the ceil(41 * 0.9)-th of 40
+            assert told["p"] == pytest.approx((1 + int((scores >= own).sum())) / 41)
+            assert (told["n"], told["data"], told["false_alarms"]) == (40, "normal ones", 0.1)
+
+
+def test_distributions_without_a_class_are_of_the_likeliest(tiny):
     model = tiny(classes=3, spread=1.0)
     image = npx.sample(model, 1, seed=1)
     likeliest = int((model.log_prob_given_classes(image) + model.log_class_prior()).argmax())
     with client(model) as asked:
-        told = asked.post("/api/surprise", json={"image": image[0].tolist()}).json()
-        given = asked.post("/api/surprise", json={"image": image[0].tolist(), "class": 0}).json()
+        told = asked.post("/api/distributions", json={"image": image[0].tolist()}).json()
+        given = asked.post("/api/distributions", json={"image": image[0].tolist(), "class": likeliest}).json()
     assert (told["class"], told["class_was_guessed"]) == (likeliest, True)
-    assert (given["class"], given["class_was_guessed"]) == (0, False)
-    assert given["bits_per_dim"] == told["bits_per_dim"]  # of all classes together, whichever is looked at
+    assert (given["class"], given["class_was_guessed"]) == (likeliest, False)
+    assert given["p"] == told["p"]
 
 
 @pytest.mark.parametrize("case", ["rgb", "turned"])
@@ -268,8 +294,8 @@ def test_compress_shows_its_round_trip(tiny):
     assert size["payload_bits"] == pytest.approx(float(-model.log_prob(image).detach()) / np.log(2), rel=0.01)
     assert floats_in(size["bits"], (6, 7)).sum() == pytest.approx(size["payload_bits"], rel=1e-5)
     assert size["png_bytes"] == len(file_of(image[0, 0].numpy(), optimize=True))
-    shown = (image[0, 0] * 85).numpy()  # 0, 85, 170, 255
-    assert size["webp_bytes"] == len(file_of(shown, "WEBP", lossless=True, quality=100, method=6))
+    colour = image[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    assert size["webp_bytes"] == len(file_of(colour, "WEBP", lossless=True, quality=100, method=6, exact=True))
 
 
 def test_compress_refuses_what_cannot_be_frozen_with_its_sentence(tiny):

@@ -15,8 +15,14 @@ from nextpixel.tasks.baselines import baselines
 from nextpixel.tasks.complete import Completions, complete
 from nextpixel.tasks.compress import CompressOptions, bits_map, compress
 from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
+from nextpixel.tasks.detect import detect
+from nextpixel.tasks.detection import Detection
 from nextpixel.tasks.evaluate import Evaluation, evaluate
+from nextpixel.tasks.posterior import Posterior, posterior
 from nextpixel.tasks.sample import sample
+from nextpixel.tasks.score import ScoreOptions, score
+from nextpixel.tasks.scores import Scores
+from nextpixel.tasks.threshold import Threshold, calibrated_on
 from nextpixel.tasks.train import TrainOptions, train
 from nextpixel.version import __version__
 
@@ -25,12 +31,17 @@ __all__ = [
     "CompressOptions",
     "Dataset",
     "DecompressOptions",
+    "Detection",
     "Evaluation",
     "ExactModel",
     "ImageModel",
     "MultiScaleModel",
+    "Posterior",
+    "ScoreOptions",
+    "Scores",
     "Split",
     "Stepper",
+    "Threshold",
     "TrainOptions",
     "UserError",
     "__version__",
@@ -39,17 +50,21 @@ __all__ = [
     "bits_map",
     "build",
     "build_multiscale",
+    "calibrated_on",
     "check",
     "complete",
     "compress",
     "dataset",
     "decompress",
+    "detect",
     "evaluate",
     "families",
     "freeze",
     "heads",
     "load",
+    "posterior",
     "sample",
+    "score",
     "shipped",
     "train",
     "verify",

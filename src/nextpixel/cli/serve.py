@@ -12,8 +12,10 @@ import typer
 
 from nextpixel.cli.arguments import Device, open_model, recorded_test
 from nextpixel.cli.options import flags_of
+from nextpixel.cli.score import saved_threshold
 from nextpixel.errors import UserError
 from nextpixel.shipped import shipped
+from nextpixel.tasks.score import ScoreOptions
 from nextpixel.web.limits import Limits
 
 CONNECTIONS = 256  # at a time; each may hold a request in memory
@@ -55,7 +57,8 @@ def serve(
     opened, wheres = [], models or shipped()
     for name, where in zip(served.named(wheres), wheres, strict=True):
         model = open_model(where, device)
-        opened.append(served.Served(name, model, functools.partial(recorded_test, where, model)))
+        threshold = saved_threshold(where, model, None, "", ScoreOptions())
+        opened.append(served.Served(name, model, functools.partial(recorded_test, where, model), threshold))
     application = server.app(opened, limits, [host, *allow_host])
     listening = _listen(host, port)
     for one in opened:

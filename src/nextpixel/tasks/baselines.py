@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import io
 import lzma
 import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from nextpixel.images.split import Dataset, Split
+from nextpixel.tasks.codecs import png_bytes, strip
 
 POSITION_WEIGHT = 8.0  # how many training images the pooled histogram counts for at each position
 CHUNK = 1024  # images at a time: the indices of the histogram take 8 bytes a symbol
@@ -44,9 +43,9 @@ def baselines(data: Dataset) -> dict[str, float]:
         "gzip": 8 * len(gzip.compress(stream, compresslevel=9, mtime=0)) / symbols,
         "xz": 8 * len(lzma.compress(stream, preset=9 | lzma.PRESET_EXTREME)) / symbols,
     }
-    png = png_bytes(test, data.levels)
-    if png is not None:
-        figures["png"] = 8 * png / symbols
+    picture = strip(test, data.levels)
+    if picture is not None:
+        figures["png"] = 8 * png_bytes(picture) / symbols
     return figures
 
 
@@ -77,20 +76,3 @@ def _as_bytes(images: Tensor, levels: int) -> bytes:
     if levels == 2:
         return np.packbits(array).tobytes()
     return array.astype("<u1" if levels <= 256 else "<u2").tobytes()
-
-
-def png_bytes(images: Tensor, levels: int) -> int | None:
-    """The size of images [N, C, H, W] side by side in one PNG file; None for what PNG cannot hold."""
-    count, channels, height, width = images.shape
-    if channels not in (1, 3) or levels > 256:
-        return None
-    row = images.permute(2, 0, 3, 1).reshape(height, count * width, channels).numpy()
-    if channels == 3:
-        picture = Image.fromarray(row)
-    elif levels == 2:
-        picture = Image.fromarray(row[..., 0] * 255).convert("1", dither=Image.Dither.NONE)
-    else:
-        picture = Image.fromarray(row[..., 0])
-    file = io.BytesIO()
-    picture.save(file, format="PNG", optimize=True)
-    return file.tell()

@@ -42,7 +42,7 @@ def load_data(source: str, options: DataOptions | None = None, download: bool = 
         levels=options.levels or None,
         binarise=None if options.binarise == "no" else options.binarise,
         channels=options.channels or None,  # type: ignore[arg-type]
-        size=_size(options.size),
+        size=size_of(options.size),
         fit=options.fit,
         download=download,
         lazy={"auto": None, "yes": True, "no": False}[options.lazy],
@@ -54,7 +54,8 @@ def describe_data(source: str, options: DataOptions) -> dict[str, object]:
     return {"source": source, **{k: v for k, v in dataclasses.asdict(options).items() if k != "data_dir"}}
 
 
-def _size(text: str) -> int | tuple[int, int] | None:
+def size_of(text: str) -> int | tuple[int, int] | None:
+    """The option `size` as a number or (H, W); None where it is empty."""
     if not text:
         return None
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)

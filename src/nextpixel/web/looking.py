@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,38 +9,37 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.model import Model
+from nextpixel.tasks.score import score
+from nextpixel.tasks.scores import Scores
+from nextpixel.tasks.threshold import Threshold, verdicts
 from nextpixel.web.jobs import Job
 from nextpixel.web.limits import VALUES_AT_MOST
 from nextpixel.web.pixels import floats
-from nextpixel.web.served import Served, bits_per_dim, class_for, one_order
+from nextpixel.web.served import Served, bits_per_dim, check_class, class_for, one_order
+
+MOST = 1e9
 
 
 def surprise(served: Served, image: Tensor, condition: int | None, job: Job) -> dict[str, Any]:
-    """Bits of every pixel of an image [1, C, H, W], and how far they are from what the model itself expected.
+    """Bits of every pixel of an image [1, C, H, W], and how far they are from what the model itself expected: `z` of
+    `nextpixel.score`, pixel by pixel and for the whole. Without a class, of the mixture over classes.
 
-    Given the pixels before it, the model expects of a symbol the entropy H of its distribution, with a variance V. Of
-    pictures that come from the model (Σ bits − H) / √ΣV is about standard normal, whatever the picture: that is `z`,
-    pixel by pixel and for the whole. `normal` are the bits/dim of pictures that the model drew itself.
+    `normal` are the bits/dim of pictures that the model drew itself; `threshold` is what the saved one says, if any.
     """
-    model, given = one_order(served.model), class_for(served.model, image, condition)
-    log_pmf = _log_pmf(model, image, given)
-    bits = -log_pmf / math.log(2)
-    pmf = log_pmf.exp()
-    cost = bits.gather(-1, image[0].long().cpu().unsqueeze(-1)).squeeze(-1)
-    finite = torch.where(pmf > 0, bits, torch.zeros_like(bits))
-    entropy = (pmf * finite).sum(-1)
-    variance = ((pmf * finite**2).sum(-1) - entropy**2).clamp(min=0)
-    excess, spread = (cost - entropy).sum(0), variance.sum(0)
-    job.check()
+    model, given = one_order(served.model), check_class(served.model, condition)
+    _check_size(model, image)
+    found = score(model, image, maps=True, condition=given, complexity=served.threshold is not None)
+    assert found.maps is not None
+    assert found.pixel_z is not None
     normal = served.normal(job)
-    figure = float(bits_per_dim(served.model, image))
+    figure = _finite(bits_per_dim(served.model, image))
     lowest, highest = (float(torch.quantile(normal, share)) for share in (0.025, 0.975))
     return {
-        "bits": floats(cost.sum(0)),
-        "z": floats(excess / (spread + 1e-4).sqrt()),
-        "total_bits": float(cost.sum()),
-        "expected_bits": float(entropy.sum()),
-        "total_z": float(excess.sum() / (spread.sum() + 1e-12).sqrt()),
+        "bits": floats(found.maps.bits[0].sum(0)),
+        "z": floats(found.pixel_z[0]),
+        "total_bits": _finite(found.model.bits),
+        "expected_bits": _finite(found.model.entropy),
+        "total_z": _finite(found.typicality),
         "bits_per_dim": figure,
         "normal": {
             "low": lowest,
@@ -50,18 +48,35 @@ def surprise(served: Served, image: Tensor, condition: int | None, job: Job) -> 
             "pictures": len(normal),
             "values": normal.tolist(),
         },
-        "above": float((normal >= figure).double().mean()),
+        "threshold": None if given is not None or served.threshold is None else _verdict(served.threshold, found),
         "class": given,
-        "class_was_guessed": given is not None and condition is None,
         "order": model.order_in_words,
     }
+
+
+def _verdict(threshold: Threshold, found: Scores) -> dict[str, Any]:
+    called, p = verdicts(threshold, found)
+    return {
+        "anomaly": bool(called[0]),
+        "p": float(p[0]),
+        "score": threshold.score,
+        "false_alarms": threshold.false_alarms,
+        "n": threshold.n,
+        "data": threshold.data,
+    }
+
+
+def _finite(value: Tensor) -> float:
+    """JSON has no infinity."""
+    return float(value.clamp(-MOST, MOST))
 
 
 def distributions(served: Served, image: Tensor, condition: int | None, job: Job) -> dict[str, Any]:
     """The distribution of every symbol of an image [1, C, H, W] given the symbols before it: `p` is [C, H, W, K], and
     `places` says where in the order of prediction a pixel comes, [H, W]."""
     model, given = one_order(served.model), class_for(served.model, image, condition)
-    pmf = _log_pmf(model, image, given).exp()
+    _check_size(model, image)
+    pmf = model.log_pmf(image, given)[0].exp()
     job.check()
     _, height, width = model.shape
     numbered = torch.arange(height * width).view(1, height, width).expand(model.shape)
@@ -77,10 +92,9 @@ def distributions(served: Served, image: Tensor, condition: int | None, job: Job
     }
 
 
-def _log_pmf(model: Model, image: Tensor, given: int | None) -> Tensor:
-    """[C, H, W, K], float64; UserError if that is too much for one answer."""
+def _check_size(model: Model, image: Tensor) -> None:
+    """UserError if the distributions of all symbols are too much for one answer."""
     if image.numel() * model.levels > VALUES_AT_MOST:
         raise UserError(
             f"The distributions of all {image.numel()} symbols over {model.levels} levels are too many for the page."
         )
-    return model.log_pmf(image, given)[0].double().cpu()

@@ -19,19 +19,28 @@ from nextpixel.model import Model
 from nextpixel.multiscale import MultiScaleModel
 from nextpixel.tasks.compress import codable
 from nextpixel.tasks.sample import sample
+from nextpixel.tasks.threshold import Threshold
 from nextpixel.web.jobs import Job
 from nextpixel.web.limits import RANGE_BATCH, RANGE_PICTURES, RANGE_SECONDS
 
 
 class Served:
-    """A model by the name under which the page knows it. `test` gives pictures of its data, where they are at hand."""
+    """A model by the name under which the page knows it. `test` gives pictures of its data, where they are at hand;
+    `threshold` was calibrated for the model's scores as they come, of one order and no class."""
 
-    def __init__(self, name: str, model: Model, test: Callable[[], Split | None] = lambda: None):
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        test: Callable[[], Split | None] = lambda: None,
+        threshold: Threshold | None = None,
+    ):
         if model.condition is not None and not model.condition.only_classes:
             raise UserError(f"{name} is conditioned on a vector or a map, and the page can give it classes only.")
         if model.shape[0] not in (1, 3):
             raise UserError(f"{name} is for images of {model.shape[0]} channels: the page shows 1 (grey) or 3 (RGB).")
         self.name, self.model = name, model.eval()
+        self.threshold = threshold if len(model.order_names) <= 1 else None
         self._test = functools.cache(test)
         self._frozen: Codable | None = None
         self._normal: Tensor | None = None

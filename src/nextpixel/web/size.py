@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from nextpixel.images import to_uint8
-from nextpixel.model import Model
-from nextpixel.tasks.baselines import png_bytes
+from nextpixel.tasks.codecs import file_bits
 from nextpixel.tasks.compress import bits_map, compress
 from nextpixel.tasks.decompress import decompress
 from nextpixel.web.jobs import Event, Job
@@ -33,6 +29,7 @@ def size(served: Served, image: Tensor, condition: int | None, job: Job) -> Iter
     yield {"event": "stage", "stage": "decompressing"}
     restored = decompress(archive, frozen).images
     symbols = image.numel()
+    files = file_bits(image, served.model.levels) if served.model.levels <= 256 else {}
     yield {
         "event": "size",
         "bytes": len(archive),
@@ -40,22 +37,10 @@ def size(served: Served, image: Tensor, condition: int | None, job: Job) -> Iter
         "bits_per_dim": float(bits.sum()) / symbols,
         "symbols": symbols,
         "raw_bits": symbols * (served.model.levels - 1).bit_length(),
-        "png_bytes": png_bytes(image, served.model.levels),
-        "webp_bytes": _webp_bytes(served.model, image),
+        **{f"{name}_bytes": int(bits) // 8 for name, bits in files.items()},
         "bits": floats(bits),
         "restored": packed(restored[0], served.model.levels),
         "same": bool((restored == image).all()),
         "archive": base64.b64encode(archive).decode("ascii"),
         "class": given,
     }
-
-
-def _webp_bytes(model: Model, image: Tensor) -> int | None:
-    """WebP without loss, of the values as they are shown; None above 256 levels, which it cannot hold."""
-    if model.levels > 256:
-        return None
-    pixels = to_uint8(image[0], model.levels).permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
-    picture.save(file, "WEBP", lossless=True, quality=100, method=6)
-    return file.tell()

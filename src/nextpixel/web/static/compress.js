@@ -23,7 +23,7 @@ function result(found, picture) {
   const rows = [
     ["As it is", found.raw_bits / 8], ["PNG", found.png_bytes], ["WebP, lossless", found.webp_bytes],
     ["nextpixel, coded pixels", found.payload_bits / 8, true], ["nextpixel, whole archive", found.bytes, true],
-  ].filter(([, size]) => size !== null);
+  ].filter(([, size]) => size !== undefined);
   const most = Math.max(...rows.map(([, size]) => size));
   element("compress-table").tBodies[0].replaceChildren(...rows.map(([name, size, own]) => {
     const row = document.createElement("tr"), head = document.createElement("th"), figure = document.createElement("td"), bar = document.createElement("td");

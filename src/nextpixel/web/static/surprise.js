@@ -23,11 +23,15 @@ export async function surprise() {
     figure.replaceChildren(`${digits(found.bits_per_dim, 4)} bits/dim`, small);
     element("surprise-verdict").textContent = verdict(found);
     range(found);
-    say(found.class === null ? "" : `Class ${found.class}${found.class_was_guessed ? ", the likeliest for this picture" : ""}.`);
+    say("");
   } catch (error) { complain(error); }
 }
 
-function verdict({ bits_per_dim: figure, normal, total_z: z }) {
+function verdict({ bits_per_dim: figure, normal, total_z: z, threshold }) {
+  if (threshold) {
+    const what = `${threshold.score}, p = ${threshold.p.toPrecision(2)}; calibrated on ${threshold.n} pictures of ${threshold.data}, at most ${digits(100 * threshold.false_alarms, 1)} % false alarms`;
+    return threshold.anomaly ? `An anomaly (${what}).` : `No anomaly (${what}).`;
+  }
   const own = `${normal.pictures} pictures of the model’s own cost ${digits(normal.low, 3)} to ${digits(normal.high, 3)} bits/dim (95 %)`;
   if (figure > normal.high) return `More than is normal: ${own}. It is no picture of this kind, or an odd one.`;
   if (figure < normal.low) return `Less than is normal: ${own}. It is simpler than pictures of this kind.`;

@@ -246,6 +246,24 @@ def test_another_model_classes_and_the_card(visit):
     page.wait_for_selector("#inside-mask .here:not(.on)")
 
 
+def test_a_picture_that_comes_late_is_not_the_next_models(visit):
+    """A test picture of one model that arrives when another has been chosen."""
+    page = visit.page
+    held = []
+    page.route("**/api/test-picture*", lambda route: held.append(route))
+    page.click("#tab-next")
+    page.click("#take-test")
+    page.select_option("#model", "colours")
+    page.wait_for_selector("#next-charts canvas >> nth=2")
+    assert held
+    for route in held:
+        with page.expect_response("**/api/test-picture*"):
+            route.continue_()
+    page.wait_for_timeout(400)  # longer than the page waits after a change before it asks
+    assert page.locator("#next-charts canvas").count() == 3
+    assert page.inner_text("#board-note") == ""
+
+
 def test_tabs_by_keyboard(visit):
     page = visit.page
     page.focus("#tab-generate")

@@ -61,8 +61,9 @@ function each(call) {
   for (let i = 0; i < board.picture.height; i++) for (let j = 0; j < board.picture.width; j++) call(i, j);
 }
 
-// label: the class that the picture is known to be of.
-export function put(picture, note = "", label = null) {
+// label: the class that the picture is known to be of. What was asked for another model comes too late.
+export function put(picture, note = "", label = null, model = state.model) {
+  if (model !== state.model) return;
   board.picture = picture;
   board.label = label;
   board.turns = null;
@@ -186,20 +187,21 @@ for (const button of element("holes").querySelectorAll("button")) {
 const taking = (work) => async () => { try { await work(); } catch (error) { complain(error); } };
 
 export const takeTest = taking(async () => {
+  const { model } = state;
   // Far from the one before: some sets are sorted by class.
   const number = Math.floor(((testNumber++ * GOLDEN) % 1) * state.model.test_pictures);
   const found = await get(`/api/test-picture?${new URLSearchParams({ model: state.model.name, number })}`);
-  put(Picture.from(found.image, state.model.levels), `${found.data}, number ${found.number}${found.class === null ? "" : `, class ${found.class}`}`, found.class);
+  put(Picture.from(found.image, model.levels), `${found.data}, number ${found.number}${found.class === null ? "" : `, class ${found.class}`}`, found.class, model);
 });
 element("take-test").addEventListener("click", takeTest);
 element("take-sample").addEventListener("click", taking(async () => {
-  const seed = 1000 + sampleSeed++;
+  const seed = 1000 + sampleSeed++, { model } = state;
   let label = null;
   await stream("/api/generate", withClass({ n: 1, seed }), (event) => {
     if (event.event === "begin") label = event.classes?.[0] ?? null;
     if (event.event === "pictures") {
-      const values = Uint16Array.from(levelsIn(event.images, state.model.levels)), what = label === null ? "" : `, class ${label}`;
-      put(new Picture(state.model.shape, state.model.levels, values), `drawn by the model, seed ${seed}${what}`, label);
+      const values = Uint16Array.from(levelsIn(event.images, model.levels)), what = label === null ? "" : `, class ${label}`;
+      put(new Picture(model.shape, model.levels, values), `drawn by the model, seed ${seed}${what}`, label, model);
     }
   });
 }));
@@ -211,9 +213,10 @@ element("invert").addEventListener("click", () => {
 });
 
 async function open(file) {
+  const { model } = state;
   say(`Reading ${file.name}…`);
   const found = await upload(`/api/picture?${new URLSearchParams({ model: state.model.name })}`, file);
-  put(Picture.from(found.image, state.model.levels), [file.name, ...found.notes].join("; "));
+  put(Picture.from(found.image, model.levels), [file.name, ...found.notes].join("; "), null, model);
   say("");
 }
 element("take-file").addEventListener("click", () => element("file").click());

@@ -101,7 +101,7 @@ def train_one(name: str, seed: int, args: argparse.Namespace) -> None:
         torch.manual_seed(seed)
         classes = data.classes if recipe.conditional else None
         model = npx.build(recipe.family, like=data, classes=classes, **recipe.options)
-        resume = RunFolder(run).last.is_file()
+        resume = RunFolder(run).began()
         npx.train(model, data, training, run=run, resume=resume, progress=False)
         print(
             f"{name}-{seed}: {npx.evaluate(model, data.valid, limit=500).bits_per_dim:.4f} bits/dim on valid",

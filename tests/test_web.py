@@ -340,7 +340,7 @@ def test_a_gif_ends_with_the_picture_and_begins_without(tiny):
     image = torch.ones(1, 4, 5, dtype=torch.int)
     known = [[True] * 5] + [[False] * 5] * 3
     with client(model) as asked:
-        ask = {"images": [image.tolist()], "known": known, "zoom": 1}
+        ask = {"images": [image.tolist()], "known": known}
         response = asked.post("/api/gif", json=ask)
     assert response.headers["content-type"] == "image/gif"
     with Image.open(io.BytesIO(response.content)) as gif:
@@ -350,7 +350,8 @@ def test_a_gif_ends_with_the_picture_and_begins_without(tiny):
             frames.append(np.array(gif.convert("L")))
     white = [(frame == 255).sum() for frame in frames]
     assert white == sorted(white)
-    assert (white[0], white[-1], len(frames)) == (5, 20, 16)
+    assert white[0] * 4 == white[-1] == frames[0].size  # one row of four, then all of them
+    assert len(frames) == 16
 
 
 def test_models_are_described_and_named_without_paths(tiny, digits, tmp_path):

@@ -18,12 +18,15 @@ from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompre
 from nextpixel.tasks.detect import detect
 from nextpixel.tasks.detection import Detection
 from nextpixel.tasks.evaluate import Evaluation, evaluate
+from nextpixel.tasks.explain import explain
 from nextpixel.tasks.posterior import Posterior, posterior
+from nextpixel.tasks.report import report
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.score import ScoreOptions, score
 from nextpixel.tasks.scores import Scores
 from nextpixel.tasks.threshold import Threshold, calibrated_on
 from nextpixel.tasks.train import TrainOptions, train
+from nextpixel.tasks.tune import TuneOptions, tune
 from nextpixel.version import __version__
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "Stepper",
     "Threshold",
     "TrainOptions",
+    "TuneOptions",
     "UserError",
     "__version__",
     "archive_info",
@@ -58,14 +62,17 @@ __all__ = [
     "decompress",
     "detect",
     "evaluate",
+    "explain",
     "families",
     "freeze",
     "heads",
     "load",
     "posterior",
+    "report",
     "sample",
     "score",
     "shipped",
     "train",
+    "tune",
     "verify",
 ]

@@ -71,4 +71,3 @@ class Gif(Ask):
 
     images: Annotated[list[Image], Field(min_length=1)]
     known: Mask | None = None
-    zoom: Annotated[int, Field(strict=True, ge=1, le=16)] = 6

@@ -12,6 +12,7 @@ from nextpixel.checking.causality import influence
 from nextpixel.checking.fields import own_sensitivity
 from nextpixel.checking.subject import condition_for, images, redrawn
 from nextpixel.errors import UserError
+from nextpixel.figures.masks import kernel_mask
 from nextpixel.image_model import ImageModel, build
 from nextpixel.web.jobs import Job
 from nextpixel.web.pixels import floats
@@ -73,32 +74,18 @@ def masks(served: Served, job: Job) -> dict[str, Any]:
     model = _open(served)
     layers = []
     for name, layer in model.network.named_modules():
-        if isinstance(layer, PixelConv):
-            layers.append(_pixel_conv(name, layer))
-        elif isinstance(layer, RowConv):
-            kernel = torch.ones(layer.height, 2 * layer.side + 1, dtype=torch.long)
+        if isinstance(layer, PixelConv | RowConv):
+            mask, centre = kernel_mask(layer)
             layers.append(
                 {
                     "name": name,
-                    "mask": "vertical",
-                    "centre": [layer.height - 1, layer.side],
-                    "taps": [[kernel.tolist()]],
+                    "mask": layer.mask if isinstance(layer, PixelConv) else "vertical",
+                    "centre": list(centre),
+                    "taps": mask.transpose(0, 1).int().tolist(),
                 }
             )
         job.check()
     return {"layers": layers, "channels": model.shape[0], "family": model.family}
-
-
-def _pixel_conv(name: str, layer: PixelConv) -> dict[str, Any]:
-    kernel = layer.kernel().detach() != 0
-    taps = [
-        [
-            kernel[layer.outputs.members(to)][:, layer.inputs.members(source)].flatten(0, 1).any(0).int().tolist()
-            for to in range(layer.outputs.groups)
-        ]
-        for source in range(layer.inputs.groups)
-    ]
-    return {"name": name, "mask": layer.mask, "centre": [layer.rows, layer.reach], "taps": taps}
 
 
 def _seen(model: ImageModel, size: tuple[int, int], pixel: tuple[int, int]) -> Tensor:

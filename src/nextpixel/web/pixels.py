@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError
-from nextpixel.images import grid, to_uint8
+from nextpixel.figures.animation import animation
+from nextpixel.images import to_uint8
 from nextpixel.images.decode import UnreadableError, decode_file
 from nextpixel.images.levels import binarise, quantise, storage_dtype, to_grey, to_rgb
 from nextpixel.images.resize import fit_picture
@@ -21,7 +22,7 @@ from nextpixel.model import Model
 
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP"]
 UNKNOWN = 96  # the grey of what is not there yet
-GIF_FRAMES, GIF_MILLISECONDS, GIF_LAST = 40, 50, 1500
+GIF_FRAMES, GIF_SECONDS = 40, 2.0
 
 
 def read_upload(model: Model, content: bytes, most_pixels: int) -> tuple[Tensor, list[str]]:
@@ -102,20 +103,16 @@ def text(array: np.ndarray[Any, Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
 
 
-def gif(model: Model, images: Tensor, known: Tensor | None, zoom: int) -> bytes:
+def gif(model: Model, images: Tensor, known: Tensor | None) -> bytes:
     """Images [N, C, H, W] side by side as they come to be, in the model's (first) order: GIF."""
     one = model.each_order()[0]
-    n, channels, height, width = images.shape
+    _, channels, height, width = images.shape
     free = torch.ones(channels, height, width, dtype=torch.bool) if known is None else ~known.expand(channels, -1, -1)
     places = one.in_sequence(torch.arange(channels * height * width).view(channels, height, width))
     places = places[one.in_sequence(free)]
-    shown = to_uint8(images.cpu(), model.levels).flatten(1)
-    frames = []
+    shown, frames = to_uint8(images.cpu(), model.levels).flatten(1), []
     for done in np.linspace(0, len(places), min(GIF_FRAMES, len(places) + 1)).round().astype(int):
         frame = shown.clone()
         frame[:, places[done:]] = UNKNOWN
-        frames.append(grid(frame.view(n, channels, height, width), 256, zoom=zoom))
-    file = io.BytesIO()
-    times = [GIF_MILLISECONDS] * (len(frames) - 1) + [GIF_LAST]
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
-    return file.getvalue()
+        frames.append(frame.view(images.shape))
+    return animation(torch.stack(frames), 256, GIF_SECONDS)

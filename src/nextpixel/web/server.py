@@ -161,7 +161,7 @@ def _pictures(api: FastAPI, known: dict[str, Served], worker: Worker, limits: Li
         def work(job: Job) -> Response:
             shown = [pixels.as_images(served.model, image, limits.pixels) for image in ask.images[:count]]
             mask = None if ask.known is None else pixels.as_mask(served.model, ask.known)
-            return Response(pixels.gif(served.model, torch.cat(shown), mask, ask.zoom), media_type="image/gif")
+            return Response(pixels.gif(served.model, torch.cat(shown), mask), media_type="image/gif")
 
         return await result(request, worker, limits.seconds, work)
 

@@ -15,6 +15,7 @@ from nextpixel.images import Dataset, Split
 from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
+from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.processes import torchrun
 from nextpixel.tasks.run_folder import RunFolder
 
@@ -81,6 +82,20 @@ def check_work(work: str) -> None:
     place = torchrun()
     if place is not None and place.world > 1 and not work:
         raise UserError("Several processes share the work in a folder: name one with --work.")
+
+
+def recorded_test(where: str, model: Model) -> Split | None:
+    """The test split of the data that a model was trained on, where they are on this machine already; else None."""
+    recorded = _recorded(where, model)
+    try:
+        if recorded is None:
+            return None
+        source, options = recorded_data(recorded, "")
+        test = load_data(source, options, download=False).test
+        check_split(model, test)
+        return test
+    except UserError:
+        return None
 
 
 def split_of(data: Dataset, name: str) -> Split:

@@ -185,10 +185,27 @@ class Model(HubModel):
         return torch.log(prior / prior.sum())
 
 
-def condition_of(model: Model, labels: Tensor | None) -> Tensor | None:
-    """Labels as the model's condition: None for a model without classes; UserError if it needs them and has none."""
-    if model.classes is None:
+def condition_of(model: Model, given: Tensor | dict[str, Tensor] | None) -> Tensor | dict[str, Tensor] | None:
+    """Of what is known of some images, labels or tensors by kind, that which the model is conditioned on: None for an
+    unconditional model; UserError if something is missing."""
+    wanted = model.condition
+    if wanted is None:
         return None
-    if labels is None:
-        raise UserError("The model is class-conditional, but the images have no labels.")
-    return labels
+    known = given if isinstance(given, dict) else {} if given is None else {"class": given}
+    kinds = {"class": wanted.classes, "vector": wanted.vector_width, "map": wanted.map_shape}
+    needed = [kind for kind, there in kinds.items() if there is not None]
+    for kind in needed:
+        if kind not in known:
+            raise UserError(
+                "The model is class-conditional, but the images have no labels."
+                if kind == "class"
+                else f"The model is conditioned on a {kind}, but the images have none."
+            )
+    return known["class"] if needed == ["class"] else {kind: known[kind] for kind in needed}
+
+
+def chosen_condition(condition: Any, indices: Any) -> Any:
+    """The condition of the pictures `indices`, of what `condition_of` gives."""
+    if isinstance(condition, dict):
+        return {kind: values[indices] for kind, values in condition.items()}
+    return None if condition is None else condition[indices]

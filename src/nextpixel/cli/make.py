@@ -26,7 +26,7 @@ from nextpixel.saving import load, make
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.evaluate import evaluate
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.sample import sample
+from nextpixel.tasks.sample import sample, shown_condition
 from nextpixel.tasks.train import MAY_CHANGE_ON_RESUME, Interrupted, TrainOptions, resumed_options
 from nextpixel.tasks.train import train as run_training
 
@@ -43,6 +43,8 @@ class ModelOptions:
     """distribution of a symbol; default: bernoulli for 2 levels, else categorical"""
     class_conditional: bool = False
     """condition on the labels of the data"""
+    map_conditional: bool = False
+    """condition on the maps of the data, such as the codes of a coarser level"""
     embedding: Literal["scaled", "learned"] = "scaled"
     """scaled for ordered levels, learned for codes"""
     option: list[str] = dataclasses.field(default_factory=list)
@@ -168,6 +170,8 @@ def _build(options: ModelOptions, data: Any) -> Model:
     if (options.small_family or options.small_option) and not options.multiscale:
         raise UserError("There is no small picture without --multiscale: say --multiscale 2, or leave --small-... out.")
     head_defaults = heads()[options.head].options() if options.head in heads() else {}
+    if options.map_conditional and "map" not in data.train.told:
+        raise UserError(f"{data.name} has no maps to condition on: an .npz file holds them as train_map and so on.")
     common: dict[str, Any] = {
         "like": data,
         "head": options.head or None,
@@ -177,7 +181,10 @@ def _build(options: ModelOptions, data: Any) -> Model:
         **pairs(options.option, declared.options, f"the family {options.family}"),
     }
     if not options.multiscale:
-        return build(options.family, orders=options.orders or None, **common)
+        shape, levels = _map_of(data) if options.map_conditional else (None, None)
+        return build(options.family, orders=options.orders or None, map_shape=shape, map_levels=levels, **common)
+    if options.map_conditional:
+        raise UserError("A multi-scale model takes its small picture as the map: leave --map-conditional out.")
     if options.orders:
         raise UserError(
             "A multi-scale model has an order of prediction of its own: leave --orders or --multiscale out."
@@ -192,12 +199,20 @@ def _build(options: ModelOptions, data: Any) -> Model:
     )
 
 
+def _map_of(data: Any) -> tuple[tuple[int, int, int], int | None]:
+    """The shape of the data's maps, and of how many values they are codes."""
+    maps = [split.told["map"] for split in (data.train, data.valid, data.test)]
+    codes = None if maps[0].is_floating_point() else 1 + max(int(each.max()) for each in maps)
+    return tuple(maps[0].shape[1:]), codes
+
+
 def _finish(model: Model, data: Any, json_file: Path | None) -> None:
     assert model.run_folder is not None
     folder = RunFolder(model.run_folder)
     best: Model = load(folder.path)
     result = evaluate(best, data.valid, progress=True)
-    grid(sample(best, n=64, condition="each"), data.levels, columns=best.classes).save(folder.path / "samples.png")
+    count, given = shown_condition(best, data.valid, 64)
+    grid(sample(best, n=count, condition=given), data.levels, columns=best.classes).save(folder.path / "samples.png")
     if metrics := folder.read_metrics():
         figures.curve(metrics).savefig(folder.path / "curve.png")
     table(

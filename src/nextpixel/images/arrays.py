@@ -7,6 +7,9 @@ Keys of an .npz file, the first of these that is there:
 - ``train_images`` ... (and ``train_labels`` ...);
 - ``x_train`` ... (and ``y_train`` ...).
 
+Beside each: ``map`` and ``vector`` (or ``train_map``, ``train_vector`` ...), what a model may be conditioned on: a map is
+numbers [N,h,w] or [N,D,h,w], integers if they are codes; a vector numbers [N,V].
+
 Shape: [N,H,W]; or four axes, of which exactly one, the second or the last, has 1 or 3 entries: the channels.
 Levels, unless given: unsigned bytes are 2 levels if none is above 1, else 256; other integers the largest value
 plus 1. Truth values are 2 levels. Floats are refused.
@@ -33,14 +36,15 @@ def read_arrays(path: Path, levels: int | None) -> Source:
 
     Raises UserError for floats, an ambiguous shape, unknown keys, or values that do not fit into ``levels``.
     """
-    found = _find(load_npz(path), path)
-    for key, (images, _) in found.items():
+    arrays = load_npz(path)
+    found = _find(arrays, path)
+    for key, (images, _, _) in found.items():
         _check_type(images, f"{path} ({key})")
-    largest = max(int(images.max(initial=0)) for images, _ in found.values())
-    smallest = min(int(images.min(initial=0)) for images, _ in found.values())
+    largest = max(int(images.max(initial=0)) for images, _, _ in found.values())
+    smallest = min(int(images.min(initial=0)) for images, _, _ in found.values())
     if smallest < 0:
         raise UserError(f"{path} holds the value {smallest}, but pixel values start at 0.")
-    count = levels if levels is not None else _levels([images for images, _ in found.values()], largest)
+    count = levels if levels is not None else _levels([images for images, _, _ in found.values()], largest)
     check_levels(count)
     if largest >= count:
         raise UserError(
@@ -50,9 +54,11 @@ def read_arrays(path: Path, levels: int | None) -> Source:
     kept = np.uint8 if count <= 256 else np.int32
     parts = {
         key: Part(
-            _channels_last(images, f"{path} ({key})").astype(kept, copy=False), _labels(labels, len(images), path)
+            _channels_last(images, f"{path} ({key})").astype(kept, copy=False),
+            _labels(labels, len(images), path),
+            _told(arrays, spelling, len(images), path),
         )
-        for key, (images, labels) in found.items()
+        for key, (images, labels, spelling) in found.items()
     }
     return Source(path.stem, parts, count, _protocol(count))
 
@@ -93,19 +99,21 @@ def _protocol(levels: int) -> str:
     return {2: "binary", 256: "8-bit"}.get(levels, f"{levels} levels")
 
 
-def _find(arrays: dict[str, Array], path: Path) -> dict[str, tuple[Array, Array | None]]:
+def _find(arrays: dict[str, Array], path: Path) -> dict[str, tuple[Array, Array | None, str]]:
+    """Images, labels, and how the part is spelt, by part."""
     if "images" in arrays:
-        return {"all": (arrays["images"], arrays.get("labels"))}
+        return {"all": (arrays["images"], arrays.get("labels"), "")}
     for image_style, label_style in _STYLES:
         found = {}
         for part, spellings in _SPELLINGS.items():
             for spelling in spellings:
                 if image_style.format(spelling) in arrays:
-                    found[part] = (arrays[image_style.format(spelling)], arrays.get(label_style.format(spelling)))
+                    labels = arrays.get(label_style.format(spelling))
+                    found[part] = (arrays[image_style.format(spelling)], labels, spelling)
         if "train" in found:
             return found
     if len(arrays) == 1:
-        return {"all": (next(iter(arrays.values())), None)}
+        return {"all": (next(iter(arrays.values())), None, "")}
     raise UserError(
         f"{path} holds the arrays {', '.join(arrays) or '(none)'}: name them images and labels, "
         "or train, valid and test with train_labels and so on."
@@ -144,6 +152,24 @@ def _channels_last(images: Array, where: str) -> Array:
             f"{where} has the shape {images.shape}, and {why}: save [N,H,W] or one picture size that tells."
         )
     return images.transpose(0, 2, 3, 1) if first else images
+
+
+def _told(arrays: dict[str, Array], spelling: str, count: int, path: Path) -> dict[str, Array]:
+    """The vectors and maps that go with a part, as a Split wants them."""
+    found = {}
+    for kind, axes in (("vector", (2,)), ("map", (3, 4))):
+        name = f"{spelling}_{kind}" if spelling else kind
+        if name not in arrays:
+            continue
+        values = arrays[name]
+        if values.dtype.kind not in "iuf" or values.ndim not in axes or len(values) != count:
+            wanted = "[N,V]" if kind == "vector" else "[N,h,w] or [N,D,h,w]"
+            raise UserError(
+                f"{path} has a {name} of {values.dtype} {values.shape} for {count} images: save numbers {wanted}."
+            )
+        values = values[:, None] if values.ndim == 3 else values
+        found[kind] = values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
+    return found
 
 
 def _labels(labels: Array | None, count: int, path: Path) -> Array | None:

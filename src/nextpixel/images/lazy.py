@@ -86,6 +86,7 @@ class LazySplit(Split):
             grey_store=grey_store,
             grey_levels=grey_levels,
             damaged=damaged or Damaged(len(store)),
+            told={},  # nothing but labels goes with images that are not in memory
         )
 
     store: Store

@@ -202,7 +202,8 @@ def _classes(source: Source | LazySource) -> int | None:
 def _plain_split(source: Source, key: str, part: Part, classes: int | None) -> Split:
     name = f"{source.name}/{key}"
     images = torch.from_numpy(channels_first(part.images))
-    return Split(images, _as_labels(part.labels, name), source.levels, name, source.protocol, classes)
+    told = {kind: torch.from_numpy(values) for kind, values in part.told.items()}
+    return Split(images, _as_labels(part.labels, name), source.levels, name, source.protocol, classes, told=told)
 
 
 def _as_labels(labels: Array | None, name: str) -> torch.Tensor | None:

@@ -55,4 +55,7 @@ def _cut(part: Kind, seed: int, cut: tuple[int, int, int] | None, name: str) -> 
 
 
 def _take(part: Kind, order: Array) -> Kind:
-    return part._replace(images=part.images[order], labels=None if part.labels is None else part.labels[order])
+    taken = part._replace(images=part.images[order], labels=None if part.labels is None else part.labels[order])
+    if isinstance(taken, Part):
+        return taken._replace(told={kind: values[order] for kind, values in taken.told.items()})
+    return taken

@@ -17,10 +17,11 @@ Array = NDArray[Any]
 
 
 class Part(NamedTuple):
-    """One part of a source. images: integers [N,H,W] or [N,H,W,C]; labels: integers [N] or None."""
+    """One part of a source. images: integers [N,H,W] or [N,H,W,C]; labels: integers [N] or None; told: as of Split."""
 
     images: Array
     labels: Array | None
+    told: dict[str, Array] = {}  # noqa: RUF012 - never changed
 
 
 Parts = dict[str, Part]

@@ -30,6 +30,8 @@ class Split:
     classes:     number of classes of the whole data set, or None
     grey:        for a train split under dynamic binarisation, the values [N,C,H,W] that ``draw`` draws from
     grey_levels: the number of levels of ``grey``
+    told:        what else is known of each image and a model may be conditioned on: "vector", floats [N,V], and "map",
+                 floats or integers [N,D,h,w], such as the codes of a coarser level
 
     Raises UserError where these do not fit together.
     """
@@ -42,6 +44,7 @@ class Split:
     classes: int | None = None
     grey: Tensor | None = field(default=None, repr=False)
     grey_levels: int = 256
+    told: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_levels(self.levels)
@@ -52,6 +55,7 @@ class Split:
             if self.grey.shape != self.images.shape or self.levels != 2:
                 raise UserError(f"The grey values of {self.name} must have the shape of its binary images.")
             object.__setattr__(self, "grey", _checked_images(self.grey, self.grey_levels, self.name))
+        check_told(self.told, len(self), self.name)
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -70,7 +74,14 @@ class Split:
             images=self.images[chosen],
             labels=None if self.labels is None else self.labels[chosen],
             grey=None if self.grey is None else self.grey[chosen],
+            told={kind: values[chosen] for kind, values in self.told.items()},
         )
+
+    def condition(self, index: Index = slice(None)) -> dict[str, Tensor]:
+        """All that a model of the chosen images may be conditioned on, by kind: "class", "vector", "map"."""
+        chosen = as_selection(index, len(self))
+        labels = {} if self.labels is None else {"class": self.labels}
+        return {kind: values[chosen] for kind, values in {**labels, **self.told}.items()}
 
     def draw(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Training images [n,C,H,W] for these indices [n]: a fresh Bernoulli draw under dynamic binarisation,
@@ -88,6 +99,9 @@ class Split:
         if self.labels is not None:
             digest.update(b"labels\n")
             digest.update(_bytes_of(self.labels))
+        for kind, values in sorted(self.told.items()):
+            digest.update(f"{kind} {tuple(values.shape)} {values.dtype}\n".encode())
+            digest.update(_bytes_of(values))
         return digest.hexdigest()
 
     @property
@@ -121,6 +135,12 @@ class Dataset:
                 if mine != theirs:
                     raise UserError(
                         f"{part.name} has {what} {mine}, but {self.train.name} has {theirs}: make them equal."
+                    )
+            for kind in {**part.told, **self.train.told}:
+                told = [split.told[kind].shape[1:] for split in (part, self.train) if kind in split.told]
+                if len(told) < 2 or told[0] != told[1]:
+                    raise UserError(
+                        f"{part.name} and {self.train.name} must have a {kind} of one shape for each image."
                     )
 
     @property
@@ -186,6 +206,19 @@ def checked_labels(labels: Tensor, count: int, classes: int | None, name: str) -
         if low < 0 or high >= classes:
             raise UserError(f"The labels of {name} are {low}..{high}, but {classes} classes are 0..{classes - 1}.")
     return labels.long()
+
+
+def check_told(told: dict[str, Tensor], count: int, name: str) -> None:
+    """UserError unless these can be the vectors and maps of `count` images."""
+    for kind, values in told.items():
+        wanted = {"vector": 2, "map": 4}.get(kind)
+        if wanted is None:
+            raise UserError(f"{name} has a {kind!r} for each image, but what is told is a vector or a map.")
+        if values.dim() != wanted or len(values) != count or 0 in values.shape[1:]:
+            shape = "[N,V]" if kind == "vector" else "[N,D,h,w]"
+            raise UserError(f"The {kind}s of {name} must be {shape} with N = {count}, not {list(values.shape)}.")
+        if values.is_complex() or values.dtype == torch.bool:
+            raise UserError(f"The {kind}s of {name} must be numbers, not {values.dtype}.")
 
 
 def as_selection(index: Index, count: int) -> slice | Tensor:

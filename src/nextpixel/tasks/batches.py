@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from nextpixel.images import Split
-from nextpixel.model import Model
+from nextpixel.model import Model, chosen_condition
 from nextpixel.tasks.loading import read_ahead
 
-Item = tuple[Tensor, Tensor, float]
-"""images [n, C, H, W], labels [n] or empty, weight"""
+Told = dict[str, Tensor]
+"""what is known of some images, by kind: as of Split.condition"""
+Item = tuple[Tensor, Told, float]
+"""images [n, C, H, W], what is known of them, weight"""
 
 
 class Batches:
@@ -23,7 +25,7 @@ class Batches:
     A step has `batch_size` images, the last one of an epoch perhaps fewer, whatever the number of processes and of
     passes. Every process gets `passes` items a step:
 
-        (images, labels or empty, weight)
+        (images, what is known of them, weight)
 
     The mean over processes and passes of weight · (mean over the item's images) is the mean over the step's images.
     Shares differ by one image at most; where there are fewer images than items, an item is one image of weight 0. In
@@ -75,13 +77,13 @@ class Batches:
         mine = share.stop - share.start
         share = share if mine else slice(0, 1)
         images = self._drawn(indices, share, generator)
-        labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices[share]]
+        told = self.split.condition(indices[share])
         found = []
         for number in range(self.passes):
             part = share_of(mine, number, self.passes)
             weight = (part.stop - part.start) * self.world * self.passes / len(indices)
             part = part if weight else slice(0, 1)
-            found.append((images[part], labels[part], weight))
+            found.append((images[part], {kind: values[part] for kind, values in told.items()}, weight))
         return found
 
     def _drawn(self, indices: Tensor, share: slice, generator: torch.Generator) -> Tensor:
@@ -99,7 +101,7 @@ class Batches:
 
 
 class InOrder:
-    """Batches in the split's own order, every image once: (images, labels or empty, number of the first image).
+    """Batches in the split's own order, every image once: (images, what is known of them, number of the first image).
 
     Of several processes each gets every `world`-th batch, at least one: without images where there is none for it.
     """
@@ -111,12 +113,11 @@ class InOrder:
         batches = -(-len(self.split) // self.batch_size)
         return max(1, len(range(self.rank, batches, self.world)))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Told, int]]:
         for number in range(len(self)):
             first = (self.rank + number * self.world) * self.batch_size
             part = self.split[first : first + self.batch_size]
-            images = part.images
-            yield images, images.new_zeros(0) if part.labels is None else part.labels, first
+            yield part.images, part.condition(), first
 
 
 def share_of(count: int, number: int, of: int) -> slice:
@@ -135,7 +136,7 @@ def in_order_of_step(model: Model, seed: int, step: int, fresh: bool) -> Model:
 
 
 @torch.no_grad()
-def log_prob_among_orders(model: Model, x: Tensor, condition: Tensor | None, first: int) -> Tensor:
+def log_prob_among_orders(model: Model, x: Tensor, condition: Tensor | Told | None, first: int) -> Tensor:
     """log p of x [N, C, H, W] with the orders of prediction dealt out: picture i of x is the (first + i)-th of its
     split and is scored in order (first + i) mod O. Over a split, the mean over orders in the time of one; no gradient.
     """
@@ -144,7 +145,7 @@ def log_prob_among_orders(model: Model, x: Tensor, condition: Tensor | None, fir
     turn = (torch.arange(len(x)) + first) % len(several)
     for number in turn.unique().tolist():
         which = torch.nonzero(turn == number)[:, 0].to(x.device)
-        log_prob[which] = several[number].log_prob(x[which], None if condition is None else condition[which])
+        log_prob[which] = several[number].log_prob(x[which], chosen_condition(condition, which))
     return log_prob
 
 

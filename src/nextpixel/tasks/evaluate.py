@@ -88,8 +88,9 @@ def evaluate(
     With options.work the images are scored in pieces that a folder keeps, by all processes that torchrun started; every
     one of them gets the same figures, those of one process bit for bit.
 
-    options or overrides: fields of EvaluateOptions. The model's conditions other than classes are not supported here:
-    pass a split with labels for class-conditional models. Raises UserError if model and data do not fit.
+    options or overrides: fields of EvaluateOptions. A model that is conditioned on a vector or a map (and perhaps a
+    class) is evaluated given all of that, as the split has it: −log p(x | condition), no marginal. Raises UserError if
+    model and data do not fit.
     """
     from nextpixel.tasks.batches import spaced
     from nextpixel.tasks.sample import with_overrides
@@ -116,7 +117,7 @@ def evaluate(
         stderr=None if error is None else _bits(error, data),
         nats_stderr=error,
         exact=model.exact,
-        why=model.why,
+        why=model.why if _marginal(model) else f"{model.why}; given the vectors or maps of the images",
         given_class=None if given is None else _bits(given.mean(), data),
         class_accuracy=None if given is None else int(scored["class_is_right"].sum()) / len(all_nats),
         mean_over_orders=_bits(all_orders.mean(), data) if several else None,
@@ -159,8 +160,8 @@ def _scored_in_pieces(model: Model, data: Split, options: EvaluateOptions, progr
         def piece(number: int) -> Result:
             nonlocal total
             found = []
-            for images, labels, _ in InOrder(data[number * size : (number + 1) * size], options.batch_size):
-                found.append(_scored(model, images, None if data.labels is None else labels))
+            for images, told, _ in InOrder(data[number * size : (number + 1) * size], options.batch_size):
+                found.append(_scored(model, images, told))
                 total += float(found[-1]["nats"].sum())
                 done = steps.done + len(images)
                 steps.to(done, f"{_bits(total / done, data):.4f} bits/dim,")
@@ -169,15 +170,24 @@ def _scored_in_pieces(model: Model, data: Split, options: EvaluateOptions, progr
         return joined(list(pieces.results("nats", count, piece, steps)))
 
 
-def _scored(model: Model, images: torch.Tensor, labels: torch.Tensor | None) -> Result:
+def _marginal(model: Model) -> bool:
+    """Whether the figure is −log p(x), nothing else being given."""
+    return model.condition is None or model.condition.only_classes
+
+
+def _scored(model: Model, images: torch.Tensor, told: dict[str, torch.Tensor]) -> Result:
     """Of each image, in float64 on the CPU: "nats" [N], "nats_in_orders" [N, orders or 1], and of a model with classes,
     where there are labels, "nats_given_class" [N] and "class_is_right" [N]."""
+    if not _marginal(model):
+        condition = condition_of(model, told)
+        given = torch.stack([one.log_prob(images, condition) for one in model.each_order()], 1).double().cpu()
+        return {"nats": math.log(given.shape[1]) - torch.logsumexp(given, 1), "nats_in_orders": -given}
     each = _given_order_and_class(model, images)
     prior = torch.zeros(1) if model.classes is None else model.log_class_prior().cpu()
     in_orders = -torch.logsumexp(each + prior, 2)
     found = {"nats": math.log(each.shape[1]) - torch.logsumexp(-in_orders, 1), "nats_in_orders": in_orders}
-    truth = condition_of(model, labels) if labels is not None else None
-    if truth is not None:
+    if model.classes is not None and "class" in told:
+        truth = told["class"]
         by_class = torch.logsumexp(each, 1) - math.log(each.shape[1])
         found["nats_given_class"] = -by_class.gather(1, truth[:, None].cpu())[:, 0]
         found["class_is_right"] = (by_class + prior).argmax(1) == truth.cpu()

@@ -17,9 +17,9 @@ from nextpixel import figures
 from nextpixel.checks import check as run_check
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel
-from nextpixel.images import Dataset, Split
+from nextpixel.images import Dataset
 from nextpixel.images.pictures import grid
-from nextpixel.model import Model
+from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
 from nextpixel.tasks.batches import InOrder, spaced
 from nextpixel.tasks.complete import complete
@@ -216,12 +216,10 @@ def _surprise(model: Model | None, data: Dataset | None, why: str) -> list[str]:
     if model is None or data is None:
         return [paragraph(f"No surprise maps: {why}")]
     some, one = spaced(data.valid, SCORED), model.each_order()[0]
-    nats = [
-        -one.log_prob(images, labels if model.classes is not None else None) for images, labels, _ in InOrder(some, 64)
-    ]
+    nats = [-one.log_prob(images, condition_of(model, told)) for images, told, _ in InOrder(some, 64)]
     bits = torch.cat(nats).double() / (math.log(2) * model.dims)
     error = f" ± {float(bits.std()) / math.sqrt(len(bits)):.4f}" if len(bits) > 1 else ""
-    given = "given the class, " if model.classes is not None else ""
+    given = "given their conditions, " if model.condition is not None else ""
     order = "" if one is model else f", in {one.order_in_words}"
     parts = [
         paragraph(
@@ -232,14 +230,10 @@ def _surprise(model: Model | None, data: Dataset | None, why: str) -> list[str]:
     shown = min(SHOWN, len(bits))
     for name, chosen in (("easiest", ranked[:shown]), ("hardest", ranked[-shown:].flip(0))):
         part = some[chosen]
-        cost = figures.surprise(one, part.images, _condition(model, part))
+        cost = figures.surprise(one, part.images, condition_of(model, part.condition()))
         drawn = figures.bits_page(part.images, cost, some.levels, f"The {name} of them, and what each pixel cost")
         parts.append(drawing(drawn, f"The {name} validation pictures above maps of the bits of their pixels."))
     return parts
-
-
-def _condition(model: Model, split: Split) -> torch.Tensor | None:
-    return split.labels if model.classes is not None else None
 
 
 def _field(model: Model | None, why: str) -> list[str]:

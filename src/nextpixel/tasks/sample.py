@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError, did_you_mean
+from nextpixel.images import Split
 from nextpixel.images.levels import storage_dtype
-from nextpixel.model import Model
+from nextpixel.model import Model, condition_of
+from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.drawing import SampleOptions, chosen, uniform_noise
 from nextpixel.tasks.methods import METHODS, pick
 from nextpixel.tasks.progress import Steps
@@ -90,6 +92,15 @@ def with_overrides(options: Any, overrides: dict[str, Any]) -> Any:
         if name not in known:
             raise UserError(f"There is no option {name!r}; there are: {', '.join(known)}." + did_you_mean(name, known))
     return dataclasses.replace(options, **overrides)
+
+
+def shown_condition(model: Model, split: Split, n: int) -> tuple[int, Any]:
+    """How many pictures to draw, of n, to see what a model does, and their condition: every class in turn, or, for a
+    model that is told more than a class, what is known of images of the split."""
+    if model.condition is None or model.condition.only_classes:
+        return n, "each"
+    some = spaced(split, n)
+    return len(some), condition_of(model, some.condition())
 
 
 def classes_of(model: Model, n: int, condition: Any, seed: int) -> Any:

@@ -256,11 +256,15 @@ def check_fit(model: Model, data: Dataset) -> None:
         )
     if model.shape != data.shape:
         raise UserError(f"The model is for pictures of {model.shape}, {data.name} has {data.shape}.")
-    if model.condition is not None and not model.condition.only_classes:
-        raise UserError(
-            "Training here knows no conditions but classes: for vectors and maps write the loop yourself, "
-            "as docs/guide.md shows."
-        )
+    if model.condition is not None:
+        for kind, shape in (("vector", model.condition.vector_width), ("map", model.condition.map_shape)):
+            wanted = (shape,) if isinstance(shape, int) else shape
+            for split in (data.train, data.valid):
+                if shape is not None and (kind not in split.told or tuple(split.told[kind].shape[1:]) != wanted):
+                    raise UserError(
+                        f"The model is conditioned on a {kind} of {'x'.join(map(str, wanted or ()))}, which the images "
+                        f"of {split.name} do not have (Split.told)."
+                    )
     if model.classes is not None:
         if data.train.labels is None:
             raise UserError(f"The model is class-conditional, but {data.name} has no labels.")

@@ -24,7 +24,7 @@ from nextpixel.images import Dataset
 from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
 from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
-from nextpixel.tasks.batches import Batches, InOrder, Item, in_order_of_step, log_prob_among_orders, spaced
+from nextpixel.tasks.batches import Batches, InOrder, Item, Told, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.loading import name_damaged, workers_for
 from nextpixel.tasks.memory import UNCLEAR, advice, largest_that_runs, out_of_memory
@@ -83,9 +83,9 @@ class TrainingModule(pl.LightningModule):
 
     def _loss(self, batch: Item) -> Tensor:
         """What, averaged over processes and passes, is the mean over the images of the step."""
-        images, labels, weight = batch
+        images, told, weight = batch
         model = in_order_of_step(self.model, self.options.seed, self.global_step, self.options.fresh_orders)
-        return weight * self._bits_per_dim(model.log_prob(images, condition_of(model, labels)).mean())
+        return weight * self._bits_per_dim(model.log_prob(images, condition_of(model, told)).mean())
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -100,12 +100,12 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.valid_sums = torch.zeros(2, dtype=torch.float64)  # bits/dim, images
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, int], index: int) -> None:
-        (images, labels, first), model = batch, self.evaluated.eval()
+    def validation_step(self, batch: tuple[Tensor, Told, int], index: int) -> None:
+        (images, told, first), model = batch, self.evaluated.eval()
         if len(images) == 0:
             return
         with torch.autocast(images.device.type, enabled=False):  # as it will be evaluated
-            log_prob = log_prob_among_orders(model, images, condition_of(model, labels), first)
+            log_prob = log_prob_among_orders(model, images, condition_of(model, told), first)
         sums = [self._bits_per_dim(log_prob.double().sum().cpu()), torch.tensor(float(len(images)))]
         self.valid_sums += torch.stack(sums)
 
@@ -169,8 +169,8 @@ def fit(
     total = batches.steps * options.epochs
     found = folder.to_go_on() if resume else None
     if found is None:
-        images, labels, _ = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
-        model.eval().initialise_from_data(images, condition_of(model, labels))
+        images, told, _ = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
+        model.eval().initialise_from_data(images, condition_of(model, told))
     module = TrainingModule(model.train(), options, total, together)
     bar = TrainProgress(total, options.batch_size, model.dims, show=progress and folder.writes)
     keeper = Keeper(folder, data, options, bar)
@@ -266,16 +266,17 @@ def _enough_memory(module: TrainingModule, batches: Batches) -> Iterator[None]:
     asked, trainer = module.options.batch_size, module.trainer
     if trainer.world_size > 1:
         raise UserError("There is not enough memory for a step: start a new run with a smaller --batch-size.")
-    images, labels, _ = next(iter(batches))
+    images, told, _ = next(iter(batches))
     device = trainer.strategy.root_device
     module.zero_grad(set_to_none=True)
     module.to(device)
-    images, labels = images.to(device), labels.to(device)
+    images, told = images.to(device), {kind: values.to(device) for kind, values in told.items()}
 
     def attempt(size: int) -> None:
         state = [torch.empty_like(p) for p in module.model.parameters() for _ in range(2)]  # as optimisers keep
         with trainer.precision_plugin.train_step_context():
-            module.train()._loss((images[:size], labels[:size], 1.0)).backward()
+            some = {kind: values[:size] for kind, values in told.items()}
+            module.train()._loss((images[:size], some, 1.0)).backward()
         module.zero_grad(set_to_none=True)
         del state
 

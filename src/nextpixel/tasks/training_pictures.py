@@ -17,10 +17,10 @@ from PIL import Image
 from nextpixel import figures
 from nextpixel.images import Dataset
 from nextpixel.images.pictures import grid
-from nextpixel.model import Model
+from nextpixel.model import Model, condition_of
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.sample import sample
+from nextpixel.tasks.sample import sample, shown_condition
 
 SHARE = 0.02  # of the time since the start, for surprise maps and curve together
 SHOWN = 8  # validation pictures
@@ -53,13 +53,14 @@ class TrainingPictures:
                 self.say(f"Warning: pictures of the training could not be drawn ({first}); the training goes on.")
 
     def _samples(self, model: Model, epoch: int, step: int, board: Any) -> None:
-        picture = grid(sample(model, n=36, seed=0, condition="each"), self.data.levels)
+        count, given = shown_condition(model, self.data.valid, 36)
+        picture = grid(sample(model, n=count, seed=0, condition=given), self.data.levels)
         self._keep(picture, f"epoch-{epoch:04d}.png", "samples", step, board)
 
     def _surprise(self, model: Model, epoch: int, step: int, board: Any) -> None:
         some = spaced(self.data.valid, SHOWN)
         one, like = model.each_order()[0], model.like()
-        condition = some.labels if model.classes is not None else None
+        condition = condition_of(model, some.condition())
         bits = figures.surprise(one, some.images.to(like.device), condition).cpu()
         self._keep(
             figures.surprise_sheet(some.images, bits, some.levels), f"surprise-{epoch:04d}.png", "surprise", step, board

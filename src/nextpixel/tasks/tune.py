@@ -96,8 +96,8 @@ def tune(
     done = 0
     epochs = itertools.repeat(Batches(data.train, options.batch_size, options.seed, lambda: done))
     with Steps(options.steps, "tuning", unit=" steps", show=progress) as bar:
-        for images, labels, _ in itertools.islice(itertools.chain.from_iterable(epochs), options.steps):
-            given = condition_of(tuned, labels)
+        for images, told, _ in itertools.islice(itertools.chain.from_iterable(epochs), options.steps):
+            given = condition_of(tuned, told)
             with torch.no_grad():
                 wanted = trained.log_prob_per_symbol(images, given)
             lost = simulated(tuned, exact).log_prob_per_symbol(images, given) - wanted

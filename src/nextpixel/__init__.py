@@ -11,7 +11,7 @@ from nextpixel.networks import families
 from nextpixel.saving import load
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.baselines import baselines
-from nextpixel.tasks.complete import Completions, complete
+from nextpixel.tasks.complete import CompleteOptions, Completions, complete
 from nextpixel.tasks.compress import CompressOptions, bits_map, compress
 from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
 from nextpixel.tasks.evaluate import Evaluation, evaluate
@@ -20,6 +20,7 @@ from nextpixel.tasks.train import TrainOptions, train
 from nextpixel.version import __version__
 
 __all__ = [
+    "CompleteOptions",
     "Completions",
     "CompressOptions",
     "Dataset",

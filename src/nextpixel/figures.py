@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextpixel.images.pictures import grid, to_uint8
+from nextpixel.images.pictures import grid, tinted, to_uint8
 from nextpixel.model import Model
 
 if TYPE_CHECKING:
@@ -36,12 +36,9 @@ def as_picture(image: Tensor, levels: int) -> np.ndarray[Any, Any]:
     return pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0)
 
 
-def show(axes: Axes, image: Tensor, levels: int, title: str = "", known_rows: int | None = None) -> None:
-    """Draw one image [C, H, W]; rows that are not known are grey, whatever the levels."""
-    picture = as_picture(image, levels).copy()
-    if known_rows is not None:
-        picture[known_rows:] = 128
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def show(axes: Axes, image: Tensor, levels: int, title: str = "") -> None:
+    """Draw one image [C, H, W]."""
+    axes.imshow(as_picture(image, levels), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.axis("off")
 
@@ -104,17 +101,20 @@ def receptive_field(model: ImageModel, size: tuple[int, int] = (15, 15), seeds: 
     return figure
 
 
-def completion_page(originals: Tensor, completed: Tensor, known_rows: int, levels: int) -> Figure:
-    """Originals [N, C, H, W], what was known of them, and fills [N, fills, C, H, W], one column a picture."""
+def completion_page(
+    originals: Tensor, completed: Tensor, known: Tensor, levels: int, names: Sequence[str] | None = None
+) -> Figure:
+    """Originals [N, C, H, W], what was known of them by a mask [H, W] or [N, H, W] (the rest is amber), and fills
+    [N, fills, C, H, W], one column a picture; names: of the fills."""
     n, fills = completed.shape[:2]
     figure, axes = new_figure(2 + fills, n, (0.95 * n + 1.1, 1.05 * (2 + fills)))
-    names = ["original", "known", *[f"fill {index + 1}" for index in range(fills)]]
+    seen = tinted(originals, levels, known)
     for column in range(n):
-        for row, image in enumerate([originals[column], originals[column], *completed[column]]):
-            show(axes[row, column], image, levels, known_rows=known_rows if row == 1 else None)
-            if row == 1:
-                axes[row, column].axhline(known_rows - 0.5, color="tab:red", linewidth=1.5)
-    for row, name in enumerate(names):
+        show(axes[0, column], originals[column], levels)
+        show(axes[1, column], seen[column], 256)
+        for fill in range(fills):
+            show(axes[2 + fill, column], completed[column, fill], levels)
+    for row, name in enumerate(["original", "known", *(names or [f"fill {index + 1}" for index in range(fills)])]):
         axes[row, 0].text(-0.15, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=8)
     return figure
 

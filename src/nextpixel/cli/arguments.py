@@ -12,15 +12,38 @@ import typer
 from nextpixel.cli.output import writable
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset, Split
+from nextpixel.images.animation import check_gif
 from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
+from nextpixel.tasks.export import check_kind
 from nextpixel.tasks.run_folder import RunFolder
 
 ModelPath = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="also write the result to this file")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
 Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]
+
+Data = Annotated[
+    str | None, typer.Argument(help="name or path; default: what the model was trained on", show_default=False)
+]
+WhichSplit = Annotated[str, typer.Option(help="train, valid or test")]
+
+
+def _pictures_file(out: Path) -> Path:
+    check_kind(out)
+    writable(out if out.suffix else out / "0.png")
+    return out
+
+
+def animation(path: Path | None) -> Path | None:
+    """Callback of options that name a GIF to write."""
+    return writable(check_gif(path))
+
+
+PicturesFile = Annotated[
+    Path, typer.Option(callback=_pictures_file, help="a .png page, a .npy or .npz array, or a folder of the pictures")
+]
 
 
 def open_model(where: str, device: str = "cpu") -> Model:

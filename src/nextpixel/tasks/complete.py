@@ -21,6 +21,7 @@ from nextpixel.tasks.particles import Drawn, ends, fill, log_prob_in_sequence
 from nextpixel.tasks.progress import Steps
 from nextpixel.tasks.sample import sample, with_overrides
 
+ESS = ("ess", "smallest_ess")
 METHODS = ("auto", "exact", "particles", "ignore")
 
 
@@ -59,8 +60,8 @@ class Completions:
     fills are draws from p(filled part | known part) but for a bias that falls as 1/particles.
 
     method: in words. ess: the effective sample size of each fill's particles when it was drawn, and smallest_ess: the
-    smallest on the way, [N, fills]; 1 is the worst, the number of particles the best; of exact fills infinite. distinct:
-    how many of a picture's fills differ, [N]. order: the name of the order of prediction; "" if it has none.
+    smallest on the way, [N, fills]; 1 is the worst, the number of particles the best; of exact fills it is infinite.
+    distinct: how many of a picture's fills differ, [N]. order: the name of the order of prediction; "" if it has none.
     """
 
     images: Tensor
@@ -75,6 +76,12 @@ class Completions:
     @property
     def distinct(self) -> Tensor:
         return torch.tensor([len(fills.flatten(1).unique(dim=0)) for fills in self.images])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the images, for JSON."""
+        figures = ("nats", "log_evidence", "distinct") if self.exact else ("nats", "log_evidence", "distinct", *ESS)
+        facts = {"exact": self.exact, "method": self.method, "order": self.order}
+        return facts | {name: getattr(self, name).tolist() for name in figures}
 
 
 @torch.no_grad()
@@ -115,6 +122,8 @@ def complete(
     images = model.check_images(images)
     n, channels, height, width = images.shape
     masks = known_pixels(known, n, (height, width))
+    if n == 0:
+        raise UserError("There are no pictures to complete.")
     if fills < 1:
         raise UserError(f"fills must be at least 1, not {fills}.")
     if model.classes is not None and condition is None:
@@ -150,12 +159,12 @@ def complete(
     back = torch.cat([numbers for _, numbers in batches]).argsort()
     filled, log_p, log_set, ess, smallest = (
         torch.cat(values)[back].unflatten(0, (n, fills))
-        for values in zip(*(dataclasses.astuple(part) for part in parts), strict=True)
+        for values in zip(*(vars(part).values() for part in parts), strict=True)
     )
     log_evidence = torch.logsumexp(log_set, 1) - math.log(fills)
     return Completions(
         images=filled.to(storage_dtype(model.levels)),
-        nats=log_evidence[:, None] - log_p,
+        nats=-log_p if exact else log_evidence[:, None] - log_p,
         exact=exact,
         method=words,
         log_evidence=log_evidence,
@@ -175,10 +184,11 @@ def _fill_exactly(
     options: SampleOptions,
     steps: Steps,
 ) -> Drawn:
-    """One fill of each picture of which the known symbols, log p of which is `log_known` [n], come first."""
+    """One fill of each picture of which the known symbols, log p of which is `log_known` [n], come first; log_p is that
+    of the filled part alone, which keeps small figures precise."""
     first = int(mask.sum()) * source.shape[1]
     stepper = begun(model, source, conditions, first)
-    log_p = log_known.clone()
+    log_p = torch.zeros_like(log_known)
     while (position := stepper.position) is not None:
         row, column, channel = position
         log_pmf = stepper.log_pmf()

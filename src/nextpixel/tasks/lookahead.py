@@ -25,7 +25,7 @@ from torch import Tensor
 from nextpixel.images.levels import scale
 
 POWER = 0.5
-NUGGET = 0.2  # of values on [-1, 1]
+NUGGET = 0.05  # of values on [-1, 1]
 SHRINKAGE = 0.2  # of the correlations, towards none
 MOST_SYMBOLS = 3072  # the covariance has as many rows and columns
 

@@ -167,7 +167,7 @@ def fill(
 
 
 def log_prob_in_sequence(model: Model, images: Tensor, conditions: dict[str, Tensor] | None) -> Tensor:
-    """log p of every symbol given all earlier ones, in the order of prediction: nats, float64, [n, symbols], on the CPU."""
+    """log p of every symbol given all earlier ones, in the order of prediction: nats, float64 [n, symbols], on CPU."""
     parts = []
     for start in range(0, len(images), TOGETHER):
         some = slice(start, start + TOGETHER)

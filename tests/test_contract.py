@@ -107,6 +107,14 @@ def switched_families() -> list:
     return cases
 
 
+@pytest.mark.parametrize("family", ["gated_pixelcnn", "diagonal_bilstm"])
+def test_contract_with_a_map_of_codes(family):
+    torch.manual_seed(0)
+    model = npx.build(family, shape=(1, 5, 7), levels=5, map_shape=(2, 3, 4), map_levels=6, **small(family))
+    report = check(model, seeds=2, size=(3, 5))
+    assert report.passed, str(report)
+
+
 @pytest.mark.parametrize(("family", "options", "size"), switched_families())
 def test_contract_with_each_switch(family, options, size):
     channels = 3 if npx.families()[family].channel_masks else 1

@@ -60,8 +60,8 @@ def test_embedding_one_channel_is_part_of_embedding_all():
 # Conditions
 
 
-def conditions(classes=None, vector=None, map_shape=None, size=(5, 7)):
-    return ConditionEmbedding(6, classes, vector, map_shape, size)
+def conditions(classes=None, vector=None, map_shape=None, size=(5, 7), map_levels=None):
+    return ConditionEmbedding(6, classes, vector, map_shape, size, map_levels)
 
 
 LIKE = torch.empty(0)
@@ -92,6 +92,22 @@ def test_a_map_grows_to_the_image_and_is_cropped(map_shape):
     embedding = conditions(map_shape=map_shape)
     found = embedding(embedding.parts(torch.randn(3, *map_shape), 3, LIKE), (5, 7))
     assert found.shape == (3, 5, 7, 6)
+
+
+def test_a_map_of_codes_is_what_the_map_of_their_vectors_is():
+    coded, dense = conditions(map_shape=(2, 3, 4), map_levels=9), conditions(map_shape=(6, 3, 4))
+    dense.map.load_state_dict(coded.map.state_dict())
+    codes = torch.randint(9, (3, 2, 3, 4))
+    vectors = sum(coded.codes[depth].weight[codes[:, depth]] for depth in range(2)).permute(0, 3, 1, 2)
+    found = coded(coded.parts(codes, 3, LIKE), (5, 7))
+    torch.testing.assert_close(found, dense({"map": vectors}, (5, 7)))
+    assert not coded.only_classes
+
+
+def test_codes_stay_exact_in_models_of_half_precision():
+    embedding = conditions(map_shape=(1, 3, 4), map_levels=16384)
+    parts = embedding.parts(torch.full((1, 1, 3, 4), 16383), 1, torch.empty(0, dtype=torch.float16))
+    assert parts["map"].unique().tolist() == [16383]
 
 
 def test_a_map_of_the_images_size_stays_in_place():
@@ -135,6 +151,10 @@ def test_several_conditions_are_added():
         ({"map_shape": (2, 3, 4)}, torch.zeros(2, 1, 3, 4), "shape"),
         ({"map_shape": (2, 3, 4)}, torch.zeros(3, 2, 3, 4), "shape"),
         ({"map_shape": (2, 3, 4)}, torch.zeros(3, 4), "shape"),
+        ({"map_shape": (2, 3, 4), "map_levels": 5}, torch.zeros(2, 2, 3, 4), "integers 0..4"),
+        ({"map_shape": (2, 3, 4), "map_levels": 5}, torch.full((2, 2, 3, 4), 5), "value 5"),
+        ({"map_shape": (2, 3, 4), "map_levels": 5}, torch.full((2, 2, 3, 4), -1), "value -1"),
+        ({"map_shape": (2, 3, 4), "map_levels": 5}, torch.zeros(2, 1, 3, 4).long(), "shape"),
         ({"classes": 3, "vector": 2}, 1, "dict with the keys class, vector"),
         ({"classes": 3, "vector": 2}, {"class": 1}, "keys class, vector"),
         ({"classes": 3, "vector": 2}, {"class": 1, "vector": None}, ""),

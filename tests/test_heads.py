@@ -8,7 +8,7 @@ import torch
 
 import nextpixel as npx
 from nextpixel.errors import UserError
-from nextpixel.heads import AutoregressiveCategorical, Bernoulli, Categorical, heads
+from nextpixel.heads import AutoregressiveCategorical, Bernoulli, Categorical, categorical, heads
 
 LEVELS = [2, 3, 17, 256, 1024]
 SMALL = {"autoregressive_categorical": {"features": 8}, "logistic_mixture": {"mixtures": 3}}
@@ -165,3 +165,40 @@ def test_two_pixels_do_not_mix():
     changed[1, 0, 1] += 1
     differs = (head.log_prob(changed, x) != base).any(1)
     assert differs.nonzero().tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_likelihood_in_pieces_is_the_same(channels, monkeypatch):
+    """Values and gradients, with the last piece a short one."""
+    head = made("autoregressive_categorical", channels, 50)
+    features = torch.randn(2, 3, 5, 8).double().requires_grad_()
+    x = torch.randint(50, (2, channels, 3, 5))
+    weights = torch.randn(2, channels, 3, 5).double()
+    found = []
+    for at_once in (2**24, 7 * 50 * channels, 1):
+        monkeypatch.setattr(categorical, "LOGITS_AT_ONCE", at_once)
+        log_prob = head.log_prob(features, x)
+        with torch.no_grad():
+            torch.testing.assert_close(head.log_prob(features, x), log_prob)
+        gradients = torch.autograd.grad((weights * log_prob).sum(), [features, *head.parameters()])
+        found.append([log_prob, *gradients])
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+
+
+def test_a_likelihood_over_many_levels_does_not_hold_all_logits(monkeypatch):
+    """Of the tensors that the gradient needs, none has as many numbers as there are logits."""
+    monkeypatch.setattr(categorical, "LOGITS_AT_ONCE", 2**14)
+    head, x = heads()["autoregressive_categorical"](1, 2**12, features=8), torch.randint(2**12, (2, 1, 4, 4))
+    features = torch.randn(2, 4, 4, 8, requires_grad=True)
+    sizes = []
+
+    def keep(tensor):
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        log_prob = head.log_prob(features, x)
+    assert max(sizes, default=0) <= head.logits[0].weight.numel() < x.numel() * head.levels
+    log_prob.sum().backward()
+    assert features.grad.abs().sum() > 0

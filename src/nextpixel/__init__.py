@@ -9,6 +9,7 @@ from nextpixel.images import Dataset, Split, dataset
 from nextpixel.multiscale import MultiScaleModel, build_multiscale
 from nextpixel.networks import families
 from nextpixel.saving import load
+from nextpixel.shipped import shipped
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.baselines import baselines
 from nextpixel.tasks.complete import CompleteOptions, Completions, complete
@@ -50,6 +51,7 @@ __all__ = [
     "heads",
     "load",
     "sample",
+    "shipped",
     "train",
     "verify",
 ]

@@ -35,7 +35,9 @@ def model_card(model: HubModel) -> str:
     for title, table in card.items():
         if isinstance(table, dict):
             lines += ["", f"## {title.replace('_', ' ').capitalize()}", "", "| | |", "|---|---|"]
-            lines += [f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in table.items()]
+            lines += [
+                f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in table.items() if value is not None
+            ]
     lines += [
         "",
         "```python",

@@ -50,7 +50,9 @@ class ConditionEmbedding(nn.Module):
     """Class [N], vector [N, V] and map [N, D, h, w] → one tensor [N, 1 or H, 1 or W, E] that networks add inside.
 
     A map of the image's size goes through a 1×1; a smaller one is first doubled by learned transposed convolutions
-    until it covers the image, and cropped (van den Oord et al. 2016b, section 2.3).
+    until it covers the image, and cropped (van den Oord et al. 2016b, section 2.3). With `map_levels` the map holds
+    integers below that, such as the codes of a coarser level (van den Oord et al. 2017; Razavi et al. 2019); a learned
+    vector for each value, and each of the D grids, takes their place.
     """
 
     def __init__(
@@ -60,15 +62,19 @@ class ConditionEmbedding(nn.Module):
         vector: int | None,
         map_shape: tuple[int, int, int] | None,
         size: tuple[int, int],
+        map_levels: int | None = None,
     ):
         super().__init__()
-        self.classes, self.vector_width, self.map_shape = classes, vector, map_shape
+        self.classes, self.vector_width, self.map_shape, self.map_levels = classes, vector, map_shape, map_levels
         if classes is not None:
             self.table = nn.Embedding(classes, features)
         if vector is not None:
             self.vector = nn.Linear(vector, features)
         if map_shape is not None:
             depth, height, width = map_shape
+            if map_levels is not None:
+                self.codes = nn.ModuleList(nn.Embedding(map_levels, features) for _ in range(depth))
+                depth = features
             doublings = max(math.ceil(math.log2(size[0] / height)), math.ceil(math.log2(size[1] / width)), 0)
             steps: list[nn.Module] = []
             for _ in range(doublings):
@@ -87,7 +93,11 @@ class ConditionEmbedding(nn.Module):
         if "vector" in parts:
             embedded.append(self.vector(parts["vector"])[:, None, None])
         if "map" in parts:
-            grown = self.map(parts["map"])
+            given = parts["map"]
+            if self.map_levels is not None:
+                vectors = [table(grid.long()) for table, grid in zip(self.codes, given.unbind(1), strict=True)]
+                given = torch.stack(vectors).sum(0).movedim(-1, 1)
+            grown = self.map(given)
             if grown.shape[2] < size[0] or grown.shape[3] < size[1]:
                 raise UserError(
                     f"The map of the condition covers {grown.shape[2]}x{grown.shape[3]} pixels only, "
@@ -122,7 +132,11 @@ class ConditionEmbedding(nn.Module):
         if self.vector_width is not None:
             parts["vector"] = _dense("vector", condition["vector"], (self.vector_width,), n, like)
         if self.map_shape is not None:
-            parts["map"] = _dense("map", condition["map"], self.map_shape, n, like)
+            given = condition["map"]
+            if self.map_levels is not None:
+                _check_codes(given, self.map_levels)
+                like = like.long()
+            parts["map"] = _dense("map", given, self.map_shape, n, like)
         return parts
 
     def _classes(self, value: object, n: int, like: Tensor) -> Tensor:
@@ -152,3 +166,11 @@ def _dense(kind: str, value: object, shape: tuple[int, ...], n: int, like: Tenso
     if given.dim() != 1 + len(shape) or given.shape[:2] != (n, shape[0]):
         raise UserError(f"The {kind} condition must have shape {[n, *shape]}, not {list(given.shape)}.")
     return given
+
+
+def _check_codes(given: object, levels: int) -> None:
+    if not isinstance(given, Tensor) or given.is_floating_point() or given.dtype == torch.bool:
+        raise UserError(f"The map condition must be a tensor of integers 0..{levels - 1}.")
+    if given.numel() and (int(given.min()) < 0 or int(given.max()) >= levels):
+        worst = int(given.max()) if int(given.max()) >= levels else int(given.min())
+        raise UserError(f"The map condition holds the value {worst}, but its levels are 0..{levels - 1}.")

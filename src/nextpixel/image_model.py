@@ -19,6 +19,7 @@ from nextpixel.ordering import OrderedModel
 from nextpixel.orders import EIGHT, RASTER, Wanted, order_names
 
 CONDITION_FEATURES = 64
+MANY_LEVELS = 1024  # beyond, all logits of a batch of code grids take more memory than the network
 
 
 class ImageModel(OrderedModel):
@@ -29,8 +30,8 @@ class ImageModel(OrderedModel):
     saved model's config.json holds.
 
     family, options: the network and its Config; head, head_options: the distribution; shape: (C, H, W) the model was
-    made for (convolutional families also score other sizes); classes, vector, map_shape: what it is conditioned on;
-    orders: names, None for raster (see `nextpixel.orders`).
+    made for (convolutional families also score other sizes); classes, vector, map_shape, map_levels: what it is
+    conditioned on; orders: names, None for raster (see `nextpixel.orders`).
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class ImageModel(OrderedModel):
         embedding: EmbeddingKind = "scaled",
         embedding_features: int = 16,
         orders: list[str] | None = None,
+        map_levels: int | None = None,
     ):
         super().__init__()
-        check_made_for(shape, levels, classes, vector, map_shape, embedding)
+        check_made_for(shape, levels, classes, vector, map_shape, embedding, map_levels)
         declared = family_named(family)
         config = _config(declared.network.Config, options or {}, f"the family {family}")
         channels, height, width = (int(size) for size in shape)
@@ -67,7 +69,9 @@ class ImageModel(OrderedModel):
                 raise UserError(f"The family {family} cannot be conditioned on a {kind}; it takes: {legal}.")
         if wanted:
             map_size = (map_shape[0], map_shape[1], map_shape[2]) if map_shape else None
-            self.condition = ConditionEmbedding(CONDITION_FEATURES, classes, vector, map_size, (height, width))
+            self.condition = ConditionEmbedding(
+                CONDITION_FEATURES, classes, vector, map_size, (height, width), map_levels
+            )
         if classes is not None:
             self.register_buffer("class_prior", torch.full((classes,), 1 / classes))
         self.set_orders(_orders(orders, declared, (height, width)), declared.orders, CONDITION_FEATURES)
@@ -78,6 +82,8 @@ class ImageModel(OrderedModel):
             made["head_options"] = {name: getattr(self.head, name) for name in self.head.options()}
             if orders is None or self.order_names == (RASTER.name,):
                 made.pop("orders", None)  # what readers that know no orders take for granted
+            if map_levels is None:
+                made.pop("map_levels", None)
         sizes = self.head.sizes if self.channels_by == "network" else (sum(self.head.sizes),)
         outputs, told_features = type(self.embedding.layout)(sizes), CONDITION_FEATURES if told else None
         own_size: dict[str, Any] = {} if declared.any_size else {"size": (height, width)}
@@ -156,6 +162,7 @@ def build(
     classes: int | None = None,
     vector: int | None = None,
     map_shape: tuple[int, int, int] | None = None,
+    map_levels: int | None = None,
     embedding: EmbeddingKind | None = None,
     head_options: dict[str, Any] | None = None,
     orders: Wanted = None,
@@ -165,10 +172,11 @@ def build(
 
     family: a name from `nextpixel.families()`. like: a Split or Dataset from which shape and levels are taken (or give
     shape=(C, H, W) and levels=K). head: a name from `nextpixel.heads()`; the default is bernoulli for two levels, else
-    categorical. classes, vector, map_shape=(D, h, w): conditions; never taken from `like` unasked. embedding:
-    "scaled" for ordered levels (the default), "learned" for codes. orders: of prediction; None is raster, a number n
-    the first n of the family's, "all" the eight of a rectangle, or a list of names (see `nextpixel.orders`); a model
-    of several is their even mixture. options: fields of the family's Config.
+    categorical; above 1024 levels autoregressive_categorical, which need not hold all logits at once. classes, vector,
+    map_shape=(D, h, w): conditions; never taken from `like` unasked. map_levels: the map holds integers below that
+    (codes), not numbers. embedding: "scaled" for ordered levels (the default), "learned" for codes. orders: of
+    prediction; None is raster, a number n the first n of the family's, "all" the eight of a rectangle, or a list of
+    names (see `nextpixel.orders`); a model of several is their even mixture. options: fields of the family's Config.
 
     Raises UserError for unknown names and for combinations that cannot work, saying why.
     """
@@ -180,7 +188,7 @@ def build(
         family,
         list(shape),
         levels,
-        head or ("bernoulli" if levels == 2 else "categorical"),
+        head or default_head(levels),
         options,
         head_options,
         classes,
@@ -188,7 +196,15 @@ def build(
         list(map_shape) if map_shape else None,
         embedding or "scaled",
         orders=None if orders is None else order_names(orders, family_named(family).orders, family),
+        map_levels=map_levels,
     )
+
+
+def default_head(levels: int) -> str:
+    """The head of models that no other is named for."""
+    if levels > MANY_LEVELS:
+        return "autoregressive_categorical"
+    return "bernoulli" if levels == 2 else "categorical"
 
 
 def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
@@ -220,7 +236,13 @@ def _orders(names: object, declared: Family, size: tuple[int, int]) -> list[str]
 
 
 def check_made_for(
-    shape: object, levels: object, classes: object, vector: object, map_shape: object, embedding: object
+    shape: object,
+    levels: object,
+    classes: object,
+    vector: object,
+    map_shape: object,
+    embedding: object,
+    map_levels: object = None,
 ) -> None:
     """What a model is made for, as a user or a config.json says it: UserError for what cannot be."""
 
@@ -232,11 +254,13 @@ def check_made_for(
     if type(levels) is not int:
         raise UserError(f"The number of levels must be an integer, not {levels!r}.")
     check_levels(levels)
-    for name, value in (("classes", classes), ("vector", vector)):
+    for name, value in (("classes", classes), ("vector", vector), ("map_levels", map_levels)):
         if value is not None and not (type(value) is int and value > 0):
             raise UserError(f"The number for {name} must be a positive integer, not {value!r}.")
     if map_shape is not None and not sizes(map_shape, 3):
         raise UserError(f"The map_shape must be (D, h, w), positive integers, not {map_shape!r}.")
+    if map_levels is not None and map_shape is None:
+        raise UserError("map_levels says what a map holds: give its map_shape=(D, h, w) as well.")
     if embedding not in get_args(EmbeddingKind):
         raise UserError(f"The embedding must be one of {', '.join(get_args(EmbeddingKind))}, not {embedding!r}.")
 

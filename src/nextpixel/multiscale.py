@@ -12,12 +12,13 @@ from torch.nn import functional
 
 from nextpixel.embedding import ConditionEmbedding, EmbeddingKind
 from nextpixel.errors import UserError, did_you_mean
-from nextpixel.image_model import ImageModel, check_made_for
+from nextpixel.image_model import ImageModel, check_made_for, default_head
 from nextpixel.images.levels import scale as scaled
 from nextpixel.model import Model
 from nextpixel.networks import families, family
 
-COMMON = ("shape", "levels", "classes", "vector", "map_shape", "embedding", "orders")  # not chosen by the parts
+# not chosen by the parts
+COMMON = ("shape", "levels", "classes", "vector", "map_shape", "map_levels", "embedding", "orders")
 
 
 class MultiScaleModel(Model):
@@ -194,7 +195,7 @@ def build_multiscale(
         shape, levels = shape or tuple(like.shape), levels or like.levels
     if shape is None or levels is None:
         raise UserError("Say what the images look like: like=DATA, or shape=(C, H, W) and levels=K.")
-    head = head or ("bernoulli" if levels == 2 else "categorical")
+    head = head or default_head(levels)
     inherited = options if small_family in (None, family) else {}
     large = {"family": family, "head": head, "options": options, "head_options": head_options}
     small = {**large, "family": small_family or family, "options": {**inherited, **(small_options or {})}}

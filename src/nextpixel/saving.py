@@ -23,7 +23,8 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 
-from nextpixel.errors import UserError
+from nextpixel.errors import UserError, did_you_mean
+from nextpixel.shipped import shipped, shipped_folder
 from nextpixel.version import __version__
 
 FORMAT_VERSION = 1
@@ -98,7 +99,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """A model from a saved folder or from the hub (by id; `revision=`, `token=`, `local_files_only=` as usual)."""
+        """A model from a saved folder, by a shipped name, or from the hub (by id; `revision=`, `token=`,
+        `local_files_only=` as usual)."""
         files = _files(str(pretrained_model_name_or_path), kwargs)
         config = _read_config(files[0])
         if config.get("model") != cls.kind:
@@ -154,7 +156,8 @@ def _swap_in(aside: Path, target: Path) -> None:
 
 
 def _files(where: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
-    return _local_files(Path(where)) if os.path.isdir(where) else _hub_files(where, kwargs)
+    folder = Path(where) if os.path.isdir(where) else shipped_folder(where)
+    return _hub_files(where, kwargs) if folder is None else _local_files(folder)
 
 
 def _local_files(folder: Path) -> tuple[Path, Path]:
@@ -168,7 +171,8 @@ def _hub_files(repo: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
     user, slash, name = repo.partition("/")
     if not slash or "/" in name or not name or user in ("", ".", "..", "~") or Path(user).is_dir():
         raise UserError(
-            f"There is no saved model at {repo!r}: give a run or model folder, or a hub id such as user/model."
+            f"There is no saved model at {repo!r}: give a run or model folder, a hub id such as user/model, or one of "
+            f"the names {', '.join(shipped())}." + did_you_mean(repo, shipped())
         )
     allowed = {
         k: v for k, v in kwargs.items() if k in ("revision", "token", "cache_dir", "force_download", "local_files_only")
@@ -234,7 +238,8 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load(model: str | Path, **kwargs: Any) -> Any:
-    """A model from a run folder, a saved folder, or a hub id; in eval mode. UserError says what is wrong."""
+    """A model from a run folder, a saved folder, a shipped name (`nextpixel.shipped()`), or a hub id; in eval mode.
+    UserError says what is wrong."""
     path = Path(model)
     if (path / "model" / CONFIG).is_file():
         path = path / "model"

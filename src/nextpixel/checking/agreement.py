@@ -213,11 +213,11 @@ def condition_matters(models: list[ImageModel], size: Size) -> list[Finding]:
             x = images(model, 1, size, generator)
             condition = condition_for(model, 1, size, generator)
             assert condition is not None
-            other = dict(condition)
-            if kind == "class":
-                other[kind] = (condition[kind] + 1) % (model.classes or 1)
-            else:
-                other[kind] = condition[kind] + 1
+            assert model.condition is not None
+            other = {**condition, kind: condition[kind] + 1}
+            values = {"class": model.classes, "map": model.condition.map_levels}.get(kind)
+            if values is not None:
+                other[kind] %= values
             if not torch.equal(model.log_pmf(x, condition), model.log_pmf(x, other)) or model.classes == 1:
                 break
         else:

@@ -80,7 +80,11 @@ def condition_for(model: Model, n: int, size: Size, generator: torch.Generator) 
         assert isinstance(model, ImageModel)
         depth, height, width = wanted.map_shape
         while True:  # the map must cover a canvas that may be larger than the model's own images
-            parts["map"] = torch.randn(n, depth, height, width, generator=generator, dtype=torch.float64)
+            size_of_map = (n, depth, height, width)
+            if wanted.map_levels is not None:
+                parts["map"] = torch.randint(wanted.map_levels, size_of_map, generator=generator)
+            else:
+                parts["map"] = torch.randn(size_of_map, generator=generator, dtype=torch.float64)
             try:
                 model.each_order()[0].embed_condition(parts, n, size)
                 break

@@ -19,7 +19,12 @@ from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.export import check_kind
 from nextpixel.tasks.run_folder import RunFolder
 
-ModelPath = Annotated[str, typer.Argument(help="run folder, saved model's folder, or hub id", show_default=False)]
+ModelPath = Annotated[
+    str,
+    typer.Argument(
+        help="run folder, saved model's folder, shipped name (nextpixel models), or hub id", show_default=False
+    ),
+]
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="also write the result to this file")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
 Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]

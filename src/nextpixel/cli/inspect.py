@@ -1,4 +1,4 @@
-"""Commands that look into things: check, info, families, config."""
+"""Commands that look into things: check, info, families, models, config."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
 from nextpixel.image_model import build
 from nextpixel.networks import families as known_families
+from nextpixel.saving import load
+from nextpixel.shipped import shipped
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import TrainOptions
@@ -30,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel check nextpixel-demo/run")(check)
     app.command(epilog="Example: nextpixel info nextpixel-demo/run")(info)
     app.command(epilog="Example: nextpixel families --verbose")(families)
+    app.command(epilog="Example: nextpixel models")(models)
 
 
 def check(
@@ -47,10 +50,11 @@ def check(
         small = {"layers": 2, "blocks": 2, "features": 8, "hidden": 24}
         options: dict[str, Any] = {k: v for k, v in small.items() if k in known_families()[model].options}
         opened: Any = build(model, shape=(channels, 9, 7), levels=levels, orders=orders or None, **options)
-    elif "/" not in model and not Path(model).exists():
+    elif "/" not in model and not Path(model).exists() and model not in shipped():
+        names = [*known_families(), *shipped()]
         raise UserError(
-            f"{model!r} is no run or model folder, and no family; the families are "
-            f"{', '.join(known_families())}.{did_you_mean(model, known_families())}"
+            f"{model!r} is no run or model folder, no shipped model ({', '.join(shipped())}), and no family; the "
+            f"families are {', '.join(known_families())}.{did_you_mean(model, names)}"
         )
     else:
         opened = open_model(model)
@@ -77,6 +81,19 @@ def info(
     facts = {**opened.facts(), **_flat(opened.card if isinstance(opened.card, dict) else {})}
     table(str(model), list(facts.items()))
     write_json(json_file, {key: str(value) for key, value in facts.items()})
+
+
+def models(json_file: Json = None) -> None:
+    """The trained models that come with the package; every command takes their names."""
+    rows, found = [], {}
+    for name in shipped():
+        opened = load(name)
+        figures = opened.card.get("figures", {})
+        found[name] = {**opened.facts(), "data": opened.card.get("data"), **figures}
+        figure = f"{figures['test_bits_per_dim']:.4f} bits/dim, {figures['test_nats']:.2f} nats"
+        rows.append((name, opened.family, str(opened.facts()["images"]), str(opened.facts()["parameters"]), figure))
+    table("Models in the package", rows, ("name", "family", "images", "parameters", "test"))
+    write_json(json_file, {name: {key: str(value) for key, value in each.items()} for name, each in found.items()})
 
 
 def families(

@@ -9,8 +9,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nextpixel.heads.head import Head, register
+
+LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
 
 
 @register("categorical", "K logits a symbol; channels ordered by the network's masks")
@@ -22,7 +25,7 @@ class Categorical(Head):
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         n, height, width, _ = features.shape
         logits = features.reshape(n, height, width, self.channels, self.levels)
-        return _pick(logits, x)
+        return _pick(logits, x.long().permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def log_pmf(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         return F.log_softmax(features, -1)
@@ -32,7 +35,11 @@ class Categorical(Head):
     "autoregressive_categorical", "K logits a symbol given the pixel's earlier channels; orders the channels itself"
 )
 class AutoregressiveCategorical(Head):
-    """logits_c = W_c · relu(features + Σ_{c'<c} E_{c'→c}[x_{c'}])."""
+    """logits_c = W_c · relu(features + Σ_{c'<c} E_{c'→c}[x_{c'}]).
+
+    The last product is the head's own, so that a likelihood over many levels need not hold all logits: beyond
+    `LOGITS_AT_ONCE` they are made piece by piece, and again for the gradient.
+    """
 
     orders_channels = True
 
@@ -61,16 +68,29 @@ class AutoregressiveCategorical(Head):
         return self.logits[channel](torch.relu(features))
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
-        values = list(x.long().unbind(1))  # C of [N, H, W]
-        logits = [self._channel_logits(features, c, values[:c]) for c in range(self.channels)]
-        return _pick(torch.stack(logits, 3), x)
+        values = x.long().permute(0, 2, 3, 1)  # [N, H, W, C]
+        pixels, symbols = features.flatten(0, -2), values.flatten(0, -2)
+        at_once = max(1, LOGITS_AT_ONCE // (self.levels * self.channels))
+        if len(pixels) <= at_once:
+            return self._log_prob_of(pixels, symbols).view(values.shape).permute(0, 3, 1, 2)
+        pieces = zip(pixels.split(at_once), symbols.split(at_once), strict=True)
+        if torch.is_grad_enabled():
+            found = [checkpoint(self._log_prob_of, *piece, use_reentrant=False) for piece in pieces]
+        else:
+            found = [self._log_prob_of(*piece) for piece in pieces]
+        return torch.cat(found).view(values.shape).permute(0, 3, 1, 2)
+
+    def _log_prob_of(self, features: Tensor, values: Tensor) -> Tensor:
+        """[n, features], [n, C] → [n, C]."""
+        each = list(values.unbind(1))
+        logits = [self._channel_logits(features, c, each[:c]) for c in range(self.channels)]
+        return _pick(torch.stack(logits, 1), values)
 
     def log_pmf(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         return F.log_softmax(self._channel_logits(features, channel, list(earlier.long().unbind(1))), -1)
 
 
-def _pick(logits: Tensor, x: Tensor) -> Tensor:
-    """log softmax of logits [N, H, W, C, K] at x [N, C, H, W]."""
-    values = x.long().permute(0, 2, 3, 1)
+def _pick(logits: Tensor, values: Tensor) -> Tensor:
+    """log softmax of logits [..., K] at values [...]."""
     nats = F.cross_entropy(logits.flatten(0, -2), values.flatten(), reduction="none")
-    return -nats.view(values.shape).permute(0, 3, 1, 2)
+    return -nats.view(values.shape)

@@ -194,10 +194,13 @@ def test_of_a_multi_scale_model():
     assert float(done.log_evidence) == pytest.approx(log_known, abs=0.1)
 
 
-def test_of_codes_nothing_looks_ahead(tiny):
+def test_of_codes_nothing_looks_ahead(tiny, assert_sentence):
     model = tiny(shape=(1, 3, 3), levels=5, embedding="learned", double=True, spread=0.4)
-    done = npx.complete(model, torch.randint(5, (1, 1, 3, 3)), mask_of("#.# ### ###"), particles=3)
-    assert "not looking ahead" in done.method
+    given = (model, torch.randint(5, (1, 1, 3, 3)), mask_of("#.# ### ###"))
+    assert npx.complete(*given, particles=3).images.shape == (1, 1, 1, 3, 3)
+    with pytest.raises(UserError, match="leave draws and examples out") as caught:
+        npx.complete(*given, particles=3, draws=5)
+    assert_sentence(caught)
 
 
 def test_distinct_fills_are_counted():

@@ -35,8 +35,6 @@ from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.export import save_pictures
 
-EXAMPLES = 5000  # pictures of the training part that look ahead
-
 
 def add_to(app: typer.Typer) -> None:
     example = "nextpixel complete nextpixel-demo/run --box 2,2,4,4 --fills 3 --out completions.png --gif filling.gif"
@@ -91,7 +89,7 @@ def complete(
         part_known = size[0] // 2 if rows is None else rows
     seen = masks.known_pixels(part_known, len(part), size)
     condition = condition_of(opened, part.labels)
-    examples = spaced(whole.train, EXAMPLES).images if len(whole.train) > 1 else None
+    examples = spaced(whole.train, options.draws).images if options.draws else None
     done = completing.complete(
         opened, part.images, seen, fills, options, condition=condition, examples=examples, progress=True
     )

@@ -34,8 +34,8 @@ class CompleteOptions(SampleOptions):
     can be; ignore: what comes later plays no part in the draws (naive, for comparison)"""
     particles: int = 64
     """half-finished pictures that compete for each fill; more are nearer to exact and take longer"""
-    draws: int = 1024
-    """pictures drawn from the model, or taken from examples, that let particles look ahead; 0: they do not"""
+    draws: int = 0
+    """pictures, drawn from the model or taken from examples, by which particles look ahead; 0: they do not"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,8 +112,8 @@ def complete(
       pixels are known before the first that is not.
 
     fills: different completions per picture. options or overrides: fields of CompleteOptions. examples: pictures
-    [M, C, H, W] like those to be completed, for looking ahead (`tasks/lookahead.py`); None: drawn from the model.
-    Codes without an order of levels (embedding="learned") and pictures of more than 3072 symbols do without.
+    [M, C, H, W] like those to be completed, by which particles look ahead (`tasks/lookahead.py`); None: by as many
+    pictures drawn from the model as the option `draws` says.
 
     Raises UserError for a mask of another size, where nothing or everything is known, and with method="exact" for a
     mask that is known first in no order.
@@ -262,8 +262,13 @@ def _ahead(
     unordered = model.one_hot if isinstance(model, MultiScaleModel) else False
     if isinstance(model, ImageModel):
         unordered = model.embedding.kind == "learned"
-    if options.draws == 0 or unordered or images[0].numel() > MOST_SYMBOLS:
-        return None, f"{words}, not looking ahead"
+    if options.draws == 0 and examples is None:
+        return None, words
+    if unordered or images[0].numel() > MOST_SYMBOLS:
+        raise UserError(
+            f"Particles look ahead by levels that have an order, in pictures of at most {MOST_SYMBOLS} symbols: leave "
+            "draws and examples out."
+        )
     if examples is None:
         alone = model.condition is None or model.condition.only_classes
         some = None if alone else chosen(conditions, torch.arange(options.draws) % len(images))

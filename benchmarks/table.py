@@ -135,7 +135,7 @@ class Job:
         self._write(data, notes, model.parameter_count)
 
     def _began(self) -> bool:
-        return (self.run / "checkpoints" / "last.ckpt").is_file()
+        return RunFolder(self.run).began()
 
     def _next_epochs(self, notes: dict[str, Any]) -> int:
         """First up to the equal steps, then as many as fit into a tenth of the budget or into what is left of it."""

@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     codes = npx.dataset(out / "codes.npz", levels=CODES)
     run = out / "prior"
-    if not (run / "checkpoints" / "last.ckpt").exists():
+    if not (run / "model").exists():
         torch.manual_seed(0)
         prior = npx.build(
             "gated_pixelcnn", like=codes, classes=codes.classes, embedding="learned", layers=5, features=48

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nextpixel.causal import Whole
+from nextpixel.exact.halves import ExactHalves
 from nextpixel.exact.layers import ExactLinear, ExactPixelConv, ExactRowConv
 from nextpixel.exact.pointwise import (
     ExactAdd,
@@ -59,6 +60,16 @@ class Reference(nn.Module):
         new = self.function("sigmoid", keep) * cell + self.function("sigmoid", take) * self.function("tanh", content)
         new = np.clip(halves_up(new, bits), -8 << bits, 8 << bits)
         return halves_up(self.function("sigmoid", show) * self.function("tanh", new), bits), new
+
+
+class Halves(Reference):
+    """One product of whole inputs, as int64 has room for."""
+
+    def compute(self, x):
+        layer = self.exact.rest
+        weight = integers(layer.kernel())
+        sums = x @ weight.reshape(weight.shape[:2]).T + integers(layer.bias)
+        return self.fit(sums >> (integers(self.exact.shift) + self.exact.formats.low))
 
 
 class Convolution(Reference):
@@ -186,6 +197,7 @@ class DiagonalBiLSTM(Reference):
 
 
 TWINS = {
+    ExactHalves: Halves,
     ExactPixelConv: Convolution,
     ExactRowConv: Convolution,
     ExactLinear: Convolution,
@@ -239,7 +251,11 @@ def own_channel_logits(head, features, channel, values, formats):
     for before in range(channel):
         vector = integers(head.earlier[channel])[before, values[before]]
         features = np.clip(features + vector, -formats.limit, formats.limit)
-    layer = head.logits[channel]
-    x = halves_up(np.maximum(features, 0), layer.drop)
-    sums = integers(layer.weight) @ x + integers(layer.bias)
-    return np.clip(sums >> integers(layer.shift), -formats.limit, formats.limit)
+    layer, x = head.logits[channel], np.maximum(features, 0)
+    if isinstance(layer, ExactHalves):  # one product of whole inputs, in int64
+        sums = integers(layer.rest.weight) @ x + integers(layer.rest.bias)
+        shift = integers(layer.shift) + formats.low
+    else:
+        sums = integers(layer.weight) @ halves_up(x, layer.drop) + integers(layer.bias)
+        shift = integers(layer.shift)
+    return np.clip(sums >> shift, -formats.limit, formats.limit)

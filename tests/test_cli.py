@@ -333,11 +333,16 @@ def replace_in(path: str, **values: object) -> None:
     file.write_text(json.dumps(kept))  # JSON is YAML
 
 
+def each_checkpoint(spoil):
+    for path in list(Path("run/checkpoints").glob("*.ckpt")):
+        spoil(path)
+
+
 DAMAGE = {
-    "checkpoint is junk": (lambda: Path("run/checkpoints/last.ckpt").write_bytes(b"junk"), "is damaged"),
-    "checkpoint is empty": (lambda: Path("run/checkpoints/last.ckpt").write_bytes(b""), "is damaged"),
-    "checkpoint is torn": (lambda: os.truncate("run/checkpoints/last.ckpt", 5000), "is damaged"),
-    "checkpoint is missing": (lambda: Path("run/checkpoints/last.ckpt").unlink(), "no checkpoint"),
+    "checkpoints are junk": (lambda: each_checkpoint(lambda path: path.write_bytes(b"junk")), "is damaged"),
+    "checkpoints are empty": (lambda: each_checkpoint(lambda path: path.write_bytes(b"")), "is damaged"),
+    "checkpoints are torn": (lambda: each_checkpoint(lambda path: os.truncate(path, 5000)), "is damaged"),
+    "checkpoints are missing": (lambda: each_checkpoint(Path.unlink), "no checkpoint"),
     "config is no YAML": (lambda: Path("run/config.yaml").write_text("a: [1"), "not YAML"),
     "config is empty": (lambda: Path("run/config.yaml").write_text(""), "is damaged"),
     "config is newer": (lambda: replace_in("run/config.yaml", format_version=9), "this version"),
@@ -517,3 +522,24 @@ def test_freeze_writes_a_model_that_the_other_commands_take(nextpixel, folder):
     assert "already" in nextpixel("freeze", "made/frozen").error()
     assert "int8" in nextpixel("freeze", "run", "--form", "int8").error()
     assert nextpixel("freeze", "run", "--out", "two.npy").status == 2
+
+
+def test_freeze_offers_tuning_and_does_it(nextpixel, folder, monkeypatch):
+    monkeypatch.setattr("nextpixel.exact.freezing.TOLERATED", -100.0)  # nothing is cheap enough
+    monkeypatch.setattr("nextpixel.cli.freeze.TOLERATED", -100.0)
+    ended = nextpixel("freeze", "run", "bits.npz", "--out", "frozen", "--json", "frozen.json")
+    assert ended.status == 0, ended.err
+    assert json.loads(Path("frozen.json").read_text())["form"] == "float64"
+    assert "float32 form is faster" in ended.out
+    assert "--tune" in ended.out
+    assert "--tune" in nextpixel("freeze", "run", "bits.npz", "--form", "float32", "--out", "frozen").out
+    ended = nextpixel("freeze", "run", "--tune", 2, "--limit", 3, "--out", "tuned", "--json", "tuned.json")
+    assert ended.status == 0, ended.err
+    told = json.loads(Path("tuned.json").read_text())
+    assert told["form"] == "float32"
+    assert told["tuning"]["steps"] == 2
+    assert told["identity"] == load("tuned").identity
+    assert "without tuning" in ended.out
+    assert "--tune" in nextpixel("freeze", "run", "bits.npz", "--tune", "-1").error()
+    assert "int8" in nextpixel("freeze", "run", "bits.npz", "--tune", 1, "--form", "int8").error()
+    assert nextpixel("freeze", "run", "codes.npy", "--tune", 1).status == 2

@@ -14,6 +14,7 @@ import torch
 
 import nextpixel as npx
 import nextpixel.saving as saving
+from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel
 
@@ -348,6 +349,44 @@ def test_a_failure_while_the_files_are_put_in_place_leaves_one_whole_model(tiny,
     except UserError:
         expected = "gated_pixelcnn"
     assert npx.load(saved).family == expected
+
+
+@pytest.mark.parametrize("which", [1, 2, 3, 4])
+def test_where_folders_cannot_be_exchanged_a_model_can_be_read_at_any_moment(tiny, saved, monkeypatch, which):
+    """The files of the same model, trained further, are then replaced one by one."""
+    monkeypatch.setattr(durable, "exchange", lambda one, other: False)
+    (saved / "notes.txt").write_text("mine")
+    calls, original = [], os.replace
+
+    def replace(*args):
+        calls.append(args)
+        npx.load(saved)
+        if len(calls) == which:
+            raise DiskFullError
+        return original(*args)
+
+    monkeypatch.setattr(os, "replace", replace)
+    new = tiny(seed=7)
+    if which < 4:
+        with pytest.raises(UserError):
+            new.save_pretrained(saved)
+    else:
+        new.save_pretrained(saved)
+        assert len(calls) == 3
+        assert all(torch.equal(value, new.state_dict()[name]) for name, value in npx.load(saved).state_dict().items())
+    npx.load(saved)
+    assert (saved / "notes.txt").read_text() == "mine"
+    assert sorted(os.listdir(saved.parent)) == ["saved"]
+
+
+def test_two_folders_change_names_in_one_go(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "which").write_text(name)
+    if not durable.exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system cannot")
+    assert [(tmp_path / name / "which").read_text() for name in "ab"] == ["b", "a"]
+    assert not durable.exchange(tmp_path / "a", tmp_path / "missing")
 
 
 def test_a_target_that_is_a_file(tiny, tmp_path, assert_sentence):

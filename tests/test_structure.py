@@ -1,6 +1,6 @@
 """The one-way rule of imports, file sizes and docstrings.
 
-The rule, module by module (ours only; `errors`, `version`, `cache`, `native` and `shipped` may be imported by all):
+Module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped`, `durable` may be imported by all):
 
     causal                    -> causal
     images                    -> images
@@ -16,10 +16,10 @@ The rule, module by module (ours only; `errors`, `version`, `cache`, `native` an
     coding                    -> images.levels                          (never a network: it speaks to a protocol)
     exact                     -> exact, stepping, wavefront, coding, and what a model is made of (it alone may know
                                  the module types); saving finds it when a frozen model is loaded
-    tasks                     -> tasks, orders, image_model, multiscale, stepping, wavefront, saving, exact, coding,
-                                 images
-                                 (never networks or heads)
-    checking, checks, figures -> the same, and causal
+    checking, checks          -> each other, orders, image_model, multiscale, stepping, wavefront, saving, exact,
+                                 coding, images, causal                 (never networks or heads)
+    figures                   -> the same, and figures
+    tasks                     -> tasks, figures, checks, and what these may import but causal
     cli                       -> anything but __main__
     __init__                  -> anything but cli
     __main__                  -> cli
@@ -41,11 +41,10 @@ import nextpixel
 
 SOURCE = Path(nextpixel.__file__).parent
 
-FREE = {"errors", "version", "cache", "native", "shipped"}
+FREE = {"errors", "version", "cache", "native", "shipped", "durable"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
-TASKS = {
-    "tasks",
+ANY_MODEL = {
     "orders",
     "model",
     "image_model",
@@ -57,13 +56,14 @@ TASKS = {
     "coding",
     "images",
 }
-LOOKING = TASKS | {"causal", "checking", "checks", "figures"}
+CHECKING = {*ANY_MODEL, "causal", "checking", "checks"}
 ALLOWED = {
     "errors": set(),
     "version": set(),
     "cache": set(),
     "native": set(),
     "shipped": set(),
+    "durable": set(),
     "replay": {"causal", "replay"},
     "orders": set(),
     "causal": {"causal"},
@@ -82,11 +82,11 @@ ALLOWED = {
     "wavefront": {"causal", "replay"},
     "coding": {"coding", "images.levels"},
     "exact": {*MODEL, "exact", "stepping", "wavefront", "coding"},
-    "tasks": TASKS,
-    "checking": LOOKING,
-    "checks": LOOKING,
-    "figures": LOOKING,
-    "cli": {*LOOKING, "exact", "networks", "heads", "embedding", "cli"},
+    "checking": CHECKING,
+    "checks": CHECKING,
+    "figures": {*CHECKING, "figures"},
+    "tasks": {*ANY_MODEL, "checks", "figures", "tasks"},
+    "cli": {*CHECKING, "figures", "tasks", "exact", "networks", "heads", "embedding", "cli"},
     "__main__": {"cli"},
 }
 FOR_TYPES = {
@@ -95,7 +95,12 @@ FOR_TYPES = {
     "multiscale_stepping": {"multiscale"},
     "card": {"saving"},
 }
-WHEN_CALLED = {"image_model": {"stepping"}, "multiscale": {"multiscale_stepping"}, "saving": {"multiscale", "exact"}}
+WHEN_CALLED = {
+    "image_model": {"stepping"},
+    "multiscale": {"multiscale_stepping"},
+    "saving": {"multiscale", "exact"},
+    "tasks": {"checking.leaks"},
+}
 
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 

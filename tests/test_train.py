@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -25,6 +26,8 @@ from nextpixel.tasks.batches import Batches, InOrder, spaced
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import Interrupted, TrainOptions
 
+TIMES = ("images_per_second", "waiting", "seconds_left")
+
 
 def fit(model, data, run, **options):
     settings = {"epochs": 2, "batch_size": 32, "device": "cpu", "progress": False, **options}
@@ -32,11 +35,17 @@ def fit(model, data, run, **options):
 
 
 def metrics(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    """The logged lines, without what a clock says."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def newest(run):
+    return max((run / "checkpoints").glob("step-*.ckpt"))
 
 
 def checkpoint(run):
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return torch.load(newest(run), weights_only=True)
 
 
 def visible(folder):
@@ -430,13 +439,68 @@ def test_resuming_with_another_model_is_refused(digits, tiny, run, assert_senten
     assert_sentence(caught)
 
 
-def test_a_damaged_checkpoint_is_named(digits, tiny, run, assert_sentence):
+def test_without_a_whole_checkpoint_the_run_is_damaged(digits, tiny, run, assert_sentence):
     fit(tiny(like=digits), digits, run, epochs=1)
-    last = run / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"last\.ckpt") as caught:
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=newest(run).name) as caught:
         fit(tiny(like=digits), digits, run, epochs=1, resume=True)
     assert_sentence(caught)
+
+
+def test_a_run_of_one_checkpoint_without_a_sum_goes_on(digits, tiny, tmp_path, monkeypatch):
+    """As runs had them before; the generators' states were those of torch alone."""
+    fit(tiny(like=digits, dropout=0.4), digits, tmp_path / "whole")
+    run = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        with pytest.raises(Interrupted):
+            fit(tiny(like=digits, dropout=0.4), digits, run)
+    state = checkpoint(run)
+    kept = state["callbacks"]["Keeper"]
+    state["callbacks"]["Keeper"] = {"best": kept["best"], "random": kept["random"][0]["torch"]}
+    for path in (run / "checkpoints").glob("*.ckpt"):
+        path.unlink()
+    torch.save(state, run / "checkpoints" / "last.ckpt")
+    fit(tiny(like=digits, dropout=0.4), digits, run, resume=True)
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(run))
+    assert len(visible(run / "checkpoints")) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 16}, {"seed": 1}, {"epochs": 3}, {"schedule": "constant"}])
+def test_options_that_decide_the_result_cannot_change(digits, tiny, run, monkeypatch, wrong, assert_sentence):
+    interrupt_at(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        fit(tiny(like=digits), digits, run)
+    before = newest(run).read_bytes()
+    with pytest.raises(UserError, match=next(iter(wrong))) as caught:
+        npx.train(tiny(like=digits), digits, run=run, resume=True, progress=False, **wrong)
+    assert_sentence(caught)
+    other = Dataset("digits", digits.train[1:], digits.valid, digits.test)
+    with pytest.raises(UserError, match="training images") as caught:
+        npx.train(tiny(like=digits), other, run=run, resume=True, progress=False)
+    assert_sentence(caught)
+    assert newest(run).read_bytes() == before
+
+
+def test_a_resumed_run_has_the_options_it_was_started_with(digits, tiny, tmp_path, monkeypatch):
+    settings = {"batch_size": 16, "seed": 3, "learning_rate": 1e-2, "ema": 0.9, "optimizer": "rmsprop"}
+    fit(tiny(like=digits), digits, tmp_path / "whole", **settings)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Interrupted):
+            fit(tiny(like=digits), digits, tmp_path / "parts", max_minutes=9, **settings)
+    npx.train(tiny(like=digits), digits, run=tmp_path / "parts", resume=True, progress=False)
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts"))
+
+
+def test_more_epochs_where_the_schedule_does_not_depend_on_them(digits, tiny, tmp_path):
+    settings = {"schedule": "constant", "warmup_steps": 0}
+    fit(tiny(like=digits), digits, tmp_path / "whole", epochs=3, **settings)
+    fit(tiny(like=digits), digits, tmp_path / "parts", epochs=1, **settings)
+    fit(tiny(like=digits), digits, tmp_path / "parts", epochs=3, resume=True, **settings)
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
 
 
 # The run folder
@@ -454,8 +518,12 @@ def test_what_a_run_leaves(digits, tiny, run):
     assert {line["step"] for line in metrics(run) if "valid" in line} == {4, 8}
     assert all(math.isfinite(value) for line in metrics(run) for value in line.values())
     assert any(name.startswith("events.out.tfevents") for name in os.listdir(run))
-    assert (run / "checkpoints" / "last.ckpt").is_file()
-    assert visible(run / "checkpoints") == ["last.ckpt"]
+    assert [path.name[:14] for path in sorted((run / "checkpoints").iterdir())][1:] == [
+        "step-00000004-",
+        "step-00000008-",
+    ]
+    name, content = newest(run).stem, newest(run).read_bytes()
+    assert name == f"step-00000008-{hashlib.sha256(content).hexdigest()[:16]}"
     assert {"config.json", "model.safetensors", "README.md"} <= set(os.listdir(run / "model"))
     rebuilt = npx.build(config["model"]["family"], like=digits, **config["model"]["options"])
     rebuilt.load_state_dict(npx.load(run).state_dict())
@@ -535,7 +603,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(digits, tiny, run, monkeypat
     assert_sentence(caught)
     assert "--resume" in str(caught.value)
     assert checkpoint(run)["global_step"] == 4
-    assert visible(run / "checkpoints") == ["last.ckpt"], "the half-written file must be gone"
+    assert len(visible(run / "checkpoints")) == 2, "the half-written file must be gone"
     monkeypatch.undo()
     fit(tiny(like=digits), digits, run, epochs=3, resume=True)
     assert checkpoint(run)["global_step"] == 12

@@ -15,9 +15,18 @@ from nextpixel.tasks.baselines import baselines
 from nextpixel.tasks.complete import CompleteOptions, Completions, complete
 from nextpixel.tasks.compress import CompressOptions, bits_map, compress
 from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
+from nextpixel.tasks.detect import detect
+from nextpixel.tasks.detection import Detection
 from nextpixel.tasks.evaluate import Evaluation, evaluate
+from nextpixel.tasks.explain import explain
+from nextpixel.tasks.posterior import Posterior, posterior
+from nextpixel.tasks.report import report
 from nextpixel.tasks.sample import sample
+from nextpixel.tasks.score import ScoreOptions, score
+from nextpixel.tasks.scores import Scores
+from nextpixel.tasks.threshold import Threshold, calibrated_on
 from nextpixel.tasks.train import TrainOptions, train
+from nextpixel.tasks.tune import TuneOptions, tune
 from nextpixel.version import __version__
 
 __all__ = [
@@ -26,13 +35,19 @@ __all__ = [
     "CompressOptions",
     "Dataset",
     "DecompressOptions",
+    "Detection",
     "Evaluation",
     "ExactModel",
     "ImageModel",
     "MultiScaleModel",
+    "Posterior",
+    "ScoreOptions",
+    "Scores",
     "Split",
     "Stepper",
+    "Threshold",
     "TrainOptions",
+    "TuneOptions",
     "UserError",
     "__version__",
     "archive_info",
@@ -40,18 +55,25 @@ __all__ = [
     "bits_map",
     "build",
     "build_multiscale",
+    "calibrated_on",
     "check",
     "complete",
     "compress",
     "dataset",
     "decompress",
+    "detect",
     "evaluate",
+    "explain",
     "families",
     "freeze",
     "heads",
     "load",
+    "posterior",
+    "report",
     "sample",
+    "score",
     "shipped",
     "train",
+    "tune",
     "verify",
 ]

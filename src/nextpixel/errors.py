@@ -1,13 +1,21 @@
-"""The one error that users are meant to read."""
+"""The one error that users are meant to read, and warnings that they must not miss."""
 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """A mistake of the caller's that one sentence can explain: what is wrong, and what to do."""
+
+
+def warn(sentence: str) -> None:
+    """A warning that is shown also where others are silenced, as during training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(sentence, stacklevel=3)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

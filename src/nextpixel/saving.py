@@ -23,6 +23,7 @@ from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 
+from nextpixel import durable
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.shipped import shipped, shipped_folder
 from nextpixel.version import __version__
@@ -33,6 +34,7 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
+OURS = (WEIGHTS, README, CONFIG)
 
 
 class HubModel(nn.Module, PyTorchModelHubMixin):
@@ -70,10 +72,10 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
             try:
                 self._save_pretrained(aside)
                 self.generate_model_card().save(aside / README)
-                for name in (WEIGHTS, README, CONFIG):
-                    with open(aside / name, "rb") as file:
-                        os.fsync(file.fileno())
+                for name in OURS:
+                    durable.flush(aside / name)
                 _swap_in(aside, target)
+                durable.flush(target.parent)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         except (OSError, safetensors.SafetensorError) as error:
@@ -136,23 +138,33 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
 
 def _swap_in(aside: Path, target: Path) -> None:
-    """Put the finished folder in the place of the old one, whole; other files of the old one are kept."""
+    """Put the finished folder in the place of the old one, so that at any moment a whole model is there; other files of
+    the old one are kept."""
     if not target.exists():
         os.rename(aside, target)
         return
     if not target.is_dir():
         raise NotADirectoryError(f"{target} is a file")
-    old = aside.with_name(aside.name + "-old")
-    os.rename(target, old)
+    for other in target.iterdir():
+        if other.name in OURS:
+            continue
+        if other.is_dir() and not other.is_symlink():
+            shutil.copytree(other, aside / other.name, symlinks=True, copy_function=_link)
+        else:
+            _link(other, aside / other.name)
+    if durable.exchange(aside, target):
+        return
+    # One file after another. In between there is a new one beside an old one: of the same model both can be read.
+    for name in OURS:
+        os.replace(aside / name, target / name)
+
+
+def _link(source: str | Path, to: str | Path) -> None:
+    """A second name for a file; a copy where the file system has no such thing."""
     try:
-        os.rename(aside, target)
+        os.link(source, to, follow_symlinks=False)
     except OSError:
-        os.rename(old, target)
-        raise
-    for other in old.iterdir():
-        if other.name not in (WEIGHTS, README, CONFIG):
-            shutil.move(other, target / other.name)
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.copy2(source, to, follow_symlinks=False)
 
 
 def _files(where: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:

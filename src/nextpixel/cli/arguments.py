@@ -12,7 +12,6 @@ import typer
 from nextpixel.cli.output import writable
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset, Split
-from nextpixel.images.animation import check_gif
 from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
@@ -41,13 +40,18 @@ def _pictures_file(out: Path) -> Path:
     return out
 
 
-def animation(path: Path | None) -> Path | None:
-    """Callback of options that name a GIF to write."""
-    return writable(check_gif(path))
+def _gif_file(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".gif":
+        raise UserError(f"The name {path.name} of an animation must end in .gif.")
+    return writable(path)
 
 
 PicturesFile = Annotated[
     Path, typer.Option(callback=_pictures_file, help="a .png page, a .npy or .npz array, or a folder of the pictures")
+]
+Gif = Annotated[
+    Path | None,
+    typer.Option("--gif", callback=_gif_file, help="also an animated GIF of the first pictures, pixel by pixel"),
 ]
 
 

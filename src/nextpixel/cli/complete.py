@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from torch import Tensor
 
@@ -14,11 +13,11 @@ from nextpixel import figures
 from nextpixel.cli.arguments import (
     Data,
     Device,
+    Gif,
     Json,
     ModelPath,
     PicturesFile,
     WhichSplit,
-    animation,
     open_data,
     open_model,
     split_of,
@@ -26,7 +25,6 @@ from nextpixel.cli.arguments import (
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import console, table, write_json
 from nextpixel.errors import UserError
-from nextpixel.images.animation import IN_A_GIF, save_filling, turns_of
 from nextpixel.model import condition_of
 from nextpixel.tasks import complete as completing
 from nextpixel.tasks import masks
@@ -46,9 +44,7 @@ def complete(
     model: ModelPath,
     data: Data = None,
     out: PicturesFile = Path("completions.png"),
-    gif: Annotated[
-        Path | None, typer.Option(callback=animation, help="also an animated GIF of the filling of the first pictures")
-    ] = None,
+    gif: Gif = None,
     rows: Annotated[int | None, typer.Option(help="the first rows are known; default: the upper half")] = None,
     known: Annotated[str, typer.Option(help="this half is known: left, right, top, bottom")] = "",
     box: Annotated[str, typer.Option(help="TOP,LEFT,HEIGHT,WIDTH: all but this box is known")] = "",
@@ -99,9 +95,7 @@ def complete(
         save_pictures(out, done.images.flatten(0, 1), part.levels)
     if gif is not None:
         ordered = opened.in_order(done.order) if len(opened.order_names) > 1 else opened
-        symbols = torch.arange(part.images[0].numel())
-        turns = turns_of(ordered.from_sequence(symbols, size), seen[:IN_A_GIF])
-        save_filling(gif, done.images[:IN_A_GIF, 0], part.levels, turns)
+        gif.write_bytes(figures.filling(ordered, done.images[:, 0], seen))
     _tell(done, len(part), fills)
     console().print(f"written: {out}" + (f", {gif}" if gif is not None else ""))
     write_json(json_file, done.to_dict())

@@ -15,6 +15,7 @@ from nextpixel.cli.archive import show_archive
 from nextpixel.cli.arguments import Json, open_model
 from nextpixel.cli.options import field_help
 from nextpixel.cli.output import console, table, writable, write_json
+from nextpixel.cli.presets import known_presets
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
 from nextpixel.image_model import build
@@ -153,6 +154,15 @@ def init(path: Annotated[Path, typer.Argument(help="file to write", show_default
     console().print(
         f"Edit {path}, then: nextpixel train DATA --config {shlex.quote(str(path))}", markup=False, soft_wrap=True
     )
+
+
+@config_app.command(epilog="Example: nextpixel config presets, then nextpixel train mnist --preset cpu-5-minutes")
+def presets(json_file: Json = None) -> None:
+    """List the settings for a budget of time that come with the package."""
+    known = known_presets()
+    rows = [(one.data, one.budget, one.family, f"{one.parameters:,}", one.about) for one in known]
+    table("Presets (train DATA --preset BUDGET)", rows, ("data", "budget", "family", "parameters", "what to expect"))
+    write_json(json_file, {"presets": [one.to_dict() for one in known]})
 
 
 def _flat(card: dict[str, Any], prefix: str = "") -> dict[str, Any]:

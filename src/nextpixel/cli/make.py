@@ -14,6 +14,7 @@ from nextpixel import figures
 from nextpixel.cli.arguments import Json, check_device, recorded_data
 from nextpixel.cli.options import flags_of, pairs, read_config
 from nextpixel.cli.output import console, table, with_error, write_json
+from nextpixel.cli.presets import preset_of_budget, preset_of_data
 from nextpixel.errors import UserError
 from nextpixel.heads import heads
 from nextpixel.image_model import build
@@ -26,22 +27,10 @@ from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.evaluate import evaluate
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
-from nextpixel.tasks.train import Interrupted, TrainOptions
+from nextpixel.tasks.train import MAY_CHANGE_ON_RESUME, Interrupted, TrainOptions, resumed_options
 from nextpixel.tasks.train import train as run_training
 
-MAY_CHANGE_ON_RESUME = {
-    "data_dir",
-    "compile",
-    "device",
-    "precision",
-    "recompute",
-    "threads",
-    "max_minutes",
-    "checkpoint_minutes",
-    "resume",
-    "json_file",
-    "data",
-}
+NO_OPTIONS_OF_THE_RUN = {"data_dir", "resume", "json_file"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +80,19 @@ def demo(
 @flags_of(model=ModelOptions, training=TrainOptions, images=DataOptions)
 def train(
     ctx: typer.Context,
-    data: Annotated[str | None, typer.Argument(help="name or path of the data", show_default=False)] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(callback=preset_of_data, is_eager=True, help="name or path of the data", show_default=False),
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="run folder; default: a new one under runs/")] = None,
     resume: Annotated[Path | None, typer.Option(help="go on with this run; needs nothing else")] = None,
     config: Annotated[
         Path | None,
         typer.Option(callback=read_config, is_eager=True, help="YAML file with defaults for these flags"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(callback=preset_of_budget, is_eager=True, help="settings for a budget (nextpixel config presets)"),
     ] = None,
     json_file: Json = None,
     *,
@@ -106,13 +102,9 @@ def train(
 ) -> None:
     """Train a model; Ctrl-C saves, and --resume goes on."""
     if resume is not None:
-        _refuse_changes(ctx)
         folder = RunFolder(resume)
         source, images, training, built = _reopen(folder, training, images, ctx)
         loaded = load_data(source, images)
-        if folder.read_config().get("train_sha256", loaded.train.sha256) != loaded.train.sha256:
-            raise UserError(f"The training images of {source} are not those that {resume} began with: start a new run.")
-        finished = folder.checkpoint()["global_step"] >= training.epochs * -(-len(loaded.train) // training.batch_size)
     elif data is None:
         raise UserError("Say which data to train on: a name (nextpixel data list) or a path.")
     else:
@@ -121,23 +113,16 @@ def train(
         torch.manual_seed(training.seed)
         built = _build(model, loaded)
         folder = RunFolder.fresh(run, f"{built.family}-{loaded.name}")
-        finished = False
     about = f"{built.family} ({built.parameter_count:,} parameters) on {len(loaded.train):,} images of "
     about += f"{'x'.join(map(str, loaded.shape))}, {loaded.levels} levels"
-    if finished:
-        typer.echo(f"{resume} is finished: all {training.epochs} epochs are done.", err=True)
-    else:
-        typer.echo(f"Training {about}; Ctrl-C saves. Run folder: {folder.path}", err=True)
+    typer.echo(f"Training {about}; Ctrl-C saves. Run folder: {folder.path}", err=True)
     trained = run_training(
         built,
         loaded,
         training,
         run=folder.path,
         resume=resume is not None,
-        describe={
-            "data": {**describe_data(source, images), "protocol": loaded.protocol},
-            "train_sha256": loaded.train.sha256,
-        },
+        describe={"data": {**describe_data(source, images), "protocol": loaded.protocol}},
     )
     try:
         _finish(trained, loaded, json_file)
@@ -151,10 +136,14 @@ def _reopen(
     folder: RunFolder, training: TrainOptions, images: DataOptions, ctx: typer.Context
 ) -> tuple[str, DataOptions, TrainOptions, Model]:
     """What a run recorded, after a look at whether it can go on."""
+    given = _given(ctx)
     asked = folder.read_config()
     source, images = recorded_data(asked["data"], images.data_dir)
+    names = [field.name for field in dataclasses.fields(TrainOptions) if field.name in given]
+    training = resumed_options(asked["train"], {name: getattr(training, name) for name in names})
+    torch.manual_seed(training.seed)  # for a run that has no checkpoint yet
     try:
-        training, built = _same_but(asked["train"], training, ctx), make(asked["model"], str(folder.config))
+        built = make(asked["model"], str(folder.config))
     except TypeError as error:
         raise UserError(f"{folder.config} is damaged ({error}).") from error
     _check_training_device(training.device)
@@ -222,23 +211,12 @@ def _finish(model: Model, data: Any, json_file: Path | None) -> None:
     write_json(json_file, {"run": str(folder.path), "valid": result.to_dict()})
 
 
-def _refuse_changes(ctx: typer.Context) -> None:
-    for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(str(parameter.name))
-        if source is not None and source.name == "COMMANDLINE" and parameter.name not in MAY_CHANGE_ON_RESUME:
-            raise UserError(
-                f"A resumed run keeps its options: leave --{str(parameter.name).replace('_', '-')} out, "
-                "or start a new run."
-            )
-    if ctx.params.get("data"):
+def _given(ctx: typer.Context) -> set[str]:
+    """The names of what the command line of a resumed run gives; UserError for what cannot change."""
+    names = {str(p.name) for p in ctx.command.params}
+    given = {name for name in names if (at := ctx.get_parameter_source(name)) is not None and at.name == "COMMANDLINE"}
+    if "data" in given:
         raise UserError("A resumed run keeps its data: give nothing but --resume and the folder.")
-
-
-def _same_but(recorded: dict[str, Any], now: TrainOptions, ctx: typer.Context) -> TrainOptions:
-    changed = {
-        name: getattr(now, name)
-        for name in MAY_CHANGE_ON_RESUME & recorded.keys()
-        if (source := ctx.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
-    }
-    # A time limit was meant for one sitting.
-    return TrainOptions(**{**recorded, "max_minutes": 0.0, **changed})
+    for name in sorted(given - MAY_CHANGE_ON_RESUME - NO_OPTIONS_OF_THE_RUN - {"epochs"}):
+        raise UserError(f"A resumed run keeps its options: leave --{name.replace('_', '-')} out, or start a new run.")
+    return given

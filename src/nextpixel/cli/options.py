@@ -76,6 +76,12 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """--config FILE: defaults for this command's flags, as name: value; flags on the command line win."""
     if path is None:
         return None
+    ctx.default_map = {**(ctx.default_map or {}), **defaults_in(path, ctx)}
+    return path
+
+
+def defaults_in(path: Path, ctx: typer.Context) -> dict[str, Any]:
+    """What a YAML file says of the flags of a command. Raises UserError where it says something else."""
     try:
         # Every value as it is written: `binarise: no` is no truth value, and 1e-3 is a number to the flag's own type.
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
@@ -86,7 +92,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold lines such as 'epochs: 10'.")
-    known = [str(p.name) for p in ctx.command.params if p.name not in ("config", "resume")]
+    known = [str(p.name) for p in ctx.command.params if p.name not in ("config", "preset", "resume")]
     for name in values:
         if str(name).replace("-", "_") not in known:
             raise UserError(f"{path}: there is no option {name!r} in this command." + did_you_mean(str(name), known))
@@ -98,8 +104,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
             defaults[name] = [defaults[name]]
     if isinstance(defaults.get("orders"), list):
         defaults["orders"] = ",".join(map(str, defaults["orders"]))
-    ctx.default_map = {**(ctx.default_map or {}), **defaults}
-    return path
+    return defaults
 
 
 def pairs(texts: list[str], defaults: dict[str, Any], owner: str) -> dict[str, Any]:

@@ -6,18 +6,18 @@ import functools
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
+from nextpixel import figures
 from nextpixel.cli.arguments import (
     Class,
     Data,
     Device,
+    Gif,
     Json,
     ModelPath,
     PicturesFile,
     WhichSplit,
-    animation,
     class_condition,
     open_data,
     open_model,
@@ -26,7 +26,6 @@ from nextpixel.cli.arguments import (
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import console, table, with_error, write_json
 from nextpixel.errors import UserError
-from nextpixel.images.animation import IN_A_GIF, save_filling, turns_of
 from nextpixel.tasks import evaluate as evaluating
 from nextpixel.tasks import sample as sampling
 from nextpixel.tasks.data import DataOptions
@@ -100,9 +99,7 @@ def _order_rows(result: evaluating.Evaluation) -> list[tuple[str, str]]:
 def sample(
     model: ModelPath,
     out: PicturesFile = Path("samples.png"),
-    gif: Annotated[
-        Path | None, typer.Option(callback=animation, help="also an animated GIF of the first pictures being made")
-    ] = None,
+    gif: Gif = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
     klass: Class = "",
     device: Device = "cpu",
@@ -122,9 +119,7 @@ def sample(
     pictures = sampling.sample(opened, n, options, condition=condition, progress=True, tell=tell)
     columns = opened.classes if klass == "each" else None
     if gif is not None:
-        symbols = torch.arange(pictures[0].numel())
-        turns = turns_of(ordered.from_sequence(symbols, (pictures.shape[2], pictures.shape[3])))
-        save_filling(gif, pictures[:IN_A_GIF], opened.levels, turns)
+        gif.write_bytes(figures.filling(ordered, pictures))
     console().print(f"{n} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
 
 

@@ -29,6 +29,7 @@ from nextpixel.causal import (
 )
 from nextpixel.causal import Pointwise as PointwiseLinear
 from nextpixel.errors import UserError
+from nextpixel.exact.halves import ExactHalves
 from nextpixel.exact.heads import ExactAutoregressiveCategorical, ExactBernoulli, ExactCategorical, ExactHead
 from nextpixel.exact.layers import ExactLinear, ExactPixelConv, ExactRowConv
 from nextpixel.exact.logistic_mixture import ExactLogisticMixture
@@ -79,6 +80,8 @@ def exact_network(network: N, formats: Formats, tables: Tables) -> N:
 
     def replace(name: str, module: nn.Module) -> nn.Module | None:
         kind = type(module)
+        if f"network.{name}" in formats.halves:
+            return ExactHalves(module, formats)
         if kind in POINTWISE:
             return POINTWISE[kind](formats, tables)
         if kind in WEIGHTED:

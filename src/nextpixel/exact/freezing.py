@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nextpixel.causal import PixelConv, RowConv, RowLSTM
+from nextpixel.causal import DiagonalBiLSTM, PixelConv, RowConv, RowLSTM
 from nextpixel.errors import UserError
+from nextpixel.exact.halves import ExactHalves, one_position, precision_of_halves
 from nextpixel.exact.heads import ExactAutoregressiveCategorical
 from nextpixel.exact.model import ExactModel, check_freezable
-from nextpixel.exact.numbers import FORMS, Formats, rounded, saturated
+from nextpixel.exact.numbers import FORMS, Form, Formats, rounded, saturated
 from nextpixel.exact.proof import precision
 from nextpixel.exact.recurrence import IntegerStates
 from nextpixel.heads import AutoregressiveCategorical
@@ -21,6 +22,8 @@ from nextpixel.model import condition_of
 
 TOLERATED = 0.1
 """per cent of the bits that the float32 form may cost before "auto" takes the float64 form"""
+MOST_LEFT_OFF = 3
+"""bits of its inputs that a layer of one position may leave off before it multiplies them in two halves"""
 
 
 @torch.no_grad()
@@ -37,40 +40,62 @@ def freeze(model: Any, data: Any = None, form: Literal["auto", "float32", "float
     if isinstance(model, ExactModel):
         raise UserError("This model is frozen already.")
     check_freezable(model)
-    if form not in ("auto", *FORMS):
-        raise UserError(f"The form of a frozen model is auto, float32 or float64, not {form!r}.")
+    if form != "auto":
+        check_form(form)
+    given = None
     if form != "float64":
         try:
-            exact = _measured(frozen(model, FORMS["float32"]), model, data)
-            if form == "float32" or exact.card.get("freezing", {}).get("cost_percent", 0.0) <= TOLERATED:
-                return exact
+            exact = frozen(model, "float32")
+            given = None if data is None else cost_percent(model, exact, data)
+            if form == "float32" or given is None or given <= TOLERATED:
+                return _noted(exact, given, data)
         except UserError:
             if form == "float32":
                 raise
-    return _measured(frozen(model, FORMS["float64"]), model, data)
+    exact = frozen(model, "float64")
+    return _noted(exact, None if data is None else cost_percent(model, exact, data), data, given)
 
 
-def _measured(exact: ExactModel, model: ImageModel, data: Any) -> ExactModel:
-    """With the cost of freezing on the data, if there are any, in its card."""
-    if data is not None:
-        bits = [
-            sum(
-                float(one.log_prob(data.images[start : start + 64], labels).double().sum())
-                for start in range(0, len(data.images), 64)
-                for labels in [None if model.classes is None else condition_of(one, data.labels[start : start + 64])]
-            )
-            for one in (model, exact)
-        ]
-        cost = 100 * (bits[1] / bits[0] - 1)
-        exact.card["freezing"] = {"form": exact.formats.form, "cost_percent": cost, "images": len(data.images)}
+def check_form(form: object) -> None:
+    """UserError if there is no such form."""
+    if form not in FORMS:
+        raise UserError(f"The form of a frozen model is auto, float32 or float64, not {form!r}.")
+
+
+def _noted(exact: ExactModel, cost: float | None, data: Any, refused: float | None = None) -> ExactModel:
+    """With the cost of freezing on the data in its card, if there are any, and that of the float32 form if it was too
+    much."""
+    if cost is not None:
+        exact.card["freezing"] = {"form": exact.formats.form, "cost_percent": cost, "images": len(data)}
+        if refused is not None:
+            exact.card["freezing"]["float32_percent"] = refused
     return exact
 
 
-def frozen(model: ImageModel, formats: Formats) -> ExactModel:
-    """The model in these formats; UserError if a layer cannot be proved in them."""
+def cost_percent(model: ImageModel, exact: ExactModel, data: Any) -> float:
+    """What freezing costs on a Split, in per cent of the bits."""
+    return 100 * (nats(exact, data) / nats(model, data) - 1)
+
+
+@torch.no_grad()
+def nats(model: Any, data: Any) -> float:
+    """−log p of all images of a Split."""
+    total = 0.0
+    for start in range(0, len(data), 64):
+        part = data[start : start + 64]  # a split may be larger than the memory
+        labels = None if model.classes is None else condition_of(model, part.labels)
+        total -= float(model.log_prob(part.images, labels).double().sum())
+    return total
+
+
+@torch.no_grad()
+def frozen(model: ImageModel, formats: Formats | Form) -> ExactModel:
+    """The model in these formats, or in those of a form; UserError if a layer cannot be proved in them."""
+    formats = FORMS[formats] if isinstance(formats, str) else formats
     source = {name: value for name, value in model.made_with().items() if value is not None}
     exact = ExactModel(source, formats.to_dict(), model.order.name)
     drops: dict[str, int] = {}
+    long: list[str] = []  # layers whose inputs turn out to be too long in one product
 
     def take(name: str, layer: Any, bounds: Tensor) -> None:
         source = model.get_submodule(name)
@@ -82,6 +107,13 @@ def frozen(model: ImageModel, formats: Formats) -> ExactModel:
             layer.take_states(source, int(found[1].min()))
             return
         parts, bias = _weights(source)
+        if isinstance(layer, ExactHalves):
+            weight = parts["weight" if "weight" in parts else "centre"]
+            bits_of_all = precision_of_halves(weight, bias, bounds.flatten(0, -2).amax(0), formats)
+            if bits_of_all is None:
+                raise too_large(name, formats)
+            layer.take(parts, bias, bits_of_all)
+            return
         whole = source.kernel() if isinstance(source, PixelConv | RowConv) else source.get_parameter("weight")
         found = precision(
             whole.flatten(2) if whole.dim() > 2 else whole[..., None],
@@ -90,6 +122,9 @@ def frozen(model: ImageModel, formats: Formats) -> ExactModel:
             formats,
             may_drop=not (isinstance(source, PixelConv) and source.mask == "A"),
         )
+        if (found is None or found[0] > MOST_LEFT_OFF) and one_position(source) and not _is_recurrent(model, name):
+            long.append(name)
+            return
         if found is None:
             raise too_large(name, formats)
         layer.drop, bits = found
@@ -102,11 +137,18 @@ def frozen(model: ImageModel, formats: Formats) -> ExactModel:
         exact.head.take(model.head)
     _take_condition(exact, model)
     exact.prove(before=take)
+    if long:
+        return frozen(model, dataclasses.replace(formats, halves=sorted([*formats.halves, *long])))
     exact.formats = dataclasses.replace(formats, drops=drops)
     made: Any = exact._hub_mixin_config
     made["formats"] = exact.formats.to_dict()
     exact.card = dict(getattr(model, "card", {}))
     return exact.to(model.like().device)
+
+
+def _is_recurrent(model: ImageModel, name: str) -> bool:
+    """Whether the layer of that name is a part of a recurrent one."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), DiagonalBiLSTM)
 
 
 def _states(layer: nn.Module) -> Tensor:

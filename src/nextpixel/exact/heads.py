@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nextpixel.coding.frequencies import log_probabilities, spans
+from nextpixel.exact.halves import ExactHalves
 from nextpixel.exact.layers import ExactLinear
 from nextpixel.exact.numbers import Formats, rounded, saturated
 from nextpixel.exact.proof import Before, proved
@@ -61,8 +62,7 @@ class ExactAutoregressiveCategorical(ExactHead):
         super().__init__(head, formats, tables)
         layers = [child for child in head.logits.children() if isinstance(child, nn.Linear)]
         self.logits = nn.ModuleList(
-            ExactLinear(layer, formats, formats.drops.get(f"head.logits.{channel}", 0))
-            for channel, layer in enumerate(layers)
+            _linear(layer, formats, f"head.logits.{channel}") for channel, layer in enumerate(layers)
         )
         # [earlier channel, value, features] for every channel
         self.earlier = nn.ParameterList(
@@ -87,3 +87,9 @@ class ExactAutoregressiveCategorical(ExactHead):
         for table, values in zip(self.earlier[channel], earlier.long().unbind(1), strict=True):
             features = saturated(features + table[values], self.formats.limit)
         return self._softmax(self.logits[channel](features.clamp(min=0)))
+
+
+def _linear(layer: nn.Linear, formats: Formats, name: str) -> nn.Module:
+    if name in formats.halves:
+        return ExactHalves(layer, formats)
+    return ExactLinear(layer, formats, formats.drops.get(name, 0))

@@ -29,13 +29,15 @@ class IntegerWeights:
     formats: Formats
     drop: int
     shift: Tensor
+    limit: int
+    """the results saturate at ± this integer"""
     input_bounds: list[int]
     """of the inputs' magnitudes as they are multiplied, set by the proof"""
 
     def make_exact(self, formats: Formats, drop: int) -> None:
         """The structure: integer parameters, all zero, and a bias and a shift for every output."""
         module: Any = self
-        self.formats, self.drop = formats, drop
+        self.formats, self.drop, self.limit = formats, drop, formats.limit
         for parameter in module.parameters():
             parameter.requires_grad_(False).zero_()
         outputs = len(module.kernel())
@@ -77,12 +79,12 @@ class IntegerWeights:
     def bound(self, x: Tensor, run: Run) -> Tensor:
         """The proof: from bounds of the inputs' magnitudes to the outputs'; UnprovableError if there is none."""
         totals = self.prove_sums([int(bound) for bound in x.flatten(0, -2).amax(0)])
-        outputs = [min((t >> int(s)) + 1, self.formats.limit) for t, s in zip(totals, self.shift, strict=True)]
+        outputs = [min((t >> int(s)) + 1, self.limit) for t, s in zip(totals, self.shift, strict=True)]
         return torch.tensor(outputs, dtype=torch.float64).expand(*x.shape[:-1], -1)
 
     def activations(self, sums: Tensor) -> Tensor:
         """Sums, overwritten by activations."""
-        return saturated(shifted(sums, scales(self.shift, sums)), self.formats.limit)
+        return saturated(shifted(sums, scales(self.shift, sums)), self.limit)
 
 
 class ExactPixelConv(IntegerWeights, PixelConv):
@@ -97,7 +99,7 @@ class ExactPixelConv(IntegerWeights, PixelConv):
         if isinstance(run, Cursor):
             scale = run.memory.plan((self, "scales"), lambda: self._step_scales(run.memory.like))
             made = self._wave(x, run) if isinstance(run, Wave) else self._step(x, run)
-            return saturated(shifted(made, scale[run.group]), self.formats.limit)
+            return saturated(shifted(made, scale[run.group]), self.limit)
         assert x is not None
         if run.memory is not None and self.mask == "B" and self._remembers:
             self._ring(run.memory).write_last_rows(x[..., self.inputs.group_major()])

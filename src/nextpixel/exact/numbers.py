@@ -26,7 +26,7 @@ class Formats:
     form: the smallest type of tensor that can hold it. activation: fractional bits of everything between layers.
     weight: the most fractional bits that weights get. index: fractional bits of a number that is looked up in a table.
     reach: activations saturate at ±2^reach. drops: by layer, how many of the activations' bits it leaves off before it
-    multiplies; layers that are not named leave off none.
+    multiplies; layers that are not named leave off none. halves: the layers that multiply their inputs in two halves.
     """
 
     form: Form
@@ -35,6 +35,7 @@ class Formats:
     index: int
     reach: int = 5
     drops: dict[str, int] = dataclasses.field(default_factory=dict)
+    halves: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         numbers = (self.activation, self.weight, self.index, self.reach, *self.drops.values())
@@ -62,8 +63,16 @@ class Formats:
         over = max(0, 2 * self.activation + self.reach + 1 - (self.exact_below.bit_length() - 1))
         return over // 2, over - over // 2
 
+    @property
+    def low(self) -> int:
+        """Bits of the lower half of an activation."""
+        return (self.reach + self.activation + 1) // 2
+
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        made = dataclasses.asdict(self)
+        if not self.halves:  # files that say nothing of halves have none
+            del made["halves"]
+        return made
 
 
 FORMS = {

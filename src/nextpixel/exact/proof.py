@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nextpixel.causal import Whole
 from nextpixel.errors import UserError
+from nextpixel.exact.halves import ExactHalves
 from nextpixel.exact.layers import IntegerWeights, UnprovableError
 from nextpixel.exact.numbers import Formats, rounded, without_bits_bound
 from nextpixel.exact.pointwise import Pointwise
@@ -20,6 +21,10 @@ N = TypeVar("N", bound=nn.Module)
 Replace = Callable[[str, nn.Module], nn.Module | None]
 Before = Callable[[str, Any, Tensor], None]
 """what is called for every layer with weights, by name, with the bounds of its inputs"""
+
+NOISE = 1024.0
+"""how much more the bits count that a kernel of several positions leaves off its inputs than what its weights lose: the
+former are noise, new at every position, the latter another network, nearly as good (measured: docs/exact.md)"""
 
 
 def rebuilt(module: N, replace: Replace, name: str = "") -> N:
@@ -36,7 +41,7 @@ def rebuilt(module: N, replace: Replace, name: str = "") -> N:
 
 def proved(name: str, layer: Any, inputs: tuple[Any, ...], before: Before | None) -> Tensor:
     """The bounds of what one module of a frozen model makes of inputs within bounds; UserError without proof."""
-    if before is not None and isinstance(layer, IntegerWeights):
+    if before is not None and isinstance(layer, IntegerWeights | ExactHalves):
         before(name, layer, inputs[0])
     try:
         if isinstance(layer, ExactDiagonalBiLSTM):
@@ -73,7 +78,7 @@ def bounded(
     """
 
     def replace(name: str, module: nn.Module) -> nn.Module | None:
-        provable = isinstance(module, Pointwise | IntegerWeights)
+        provable = isinstance(module, Pointwise | IntegerWeights | ExactHalves)
         return _Bounded(f"network.{name}", module, before) if provable else None
 
     side = 32
@@ -89,11 +94,11 @@ def precision(
     """How precise a layer can be: bits of its inputs to leave off, and fractional bits of every output's weights.
 
     weight: [outputs, inputs, taps]; bounds: of the inputs' magnitudes. Of all that can be proved it is what makes the
-    smallest error in the sums, by a rough count: rounding errors are uniform, and inputs are of size 1 where they can
-    be. None if nothing can be proved.
+    smallest error in the sums, by a rough count: rounding errors are uniform, inputs are of size 1 where they can be,
+    and of a kernel of several positions the inputs' errors count `NOISE` times. None if nothing can be proved.
     """
     best: tuple[float, int, Tensor] | None = None
-    weight = weight.detach()
+    weight, noise = weight.detach(), NOISE if weight.shape[2] > 1 else 1.0
     size = torch.tensor([min(bound / formats.one, 1.0) for bound in bounds], dtype=torch.float64).square()
     power, energy = float(size.sum()) * weight.shape[2], weight.double().flatten(1).square().sum(1)
     by_bits = [rounded(weight, count).abs().sum(2) for count in range(formats.weight + 1)]
@@ -107,7 +112,7 @@ def precision(
             bits[total < formats.exact_below] = count  # the totals grow with the count
         if bits.min() < 0:
             continue
-        lost = 0.0 if drop == 0 else 4.0 ** (drop - formats.activation)
+        lost = 0.0 if drop == 0 else noise * 4.0 ** (drop - formats.activation)
         error = float((4.0 ** -bits.double() * power + lost * energy).sum())
         if best is None or error < best[0]:
             best = (error, drop, bits)

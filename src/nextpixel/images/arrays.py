@@ -20,7 +20,8 @@ import numpy as np
 
 from nextpixel.errors import UserError
 from nextpixel.images.levels import check_levels
-from nextpixel.images.source import Array, Part, Source, load_npz
+from nextpixel.images.source import Array, LazySource, Part, Source, StorePart, load_npz
+from nextpixel.images.store import ArrayStore, pieces
 
 # How images and labels of a part are called; {} is the part.
 _STYLES = [("{}", "{}_labels"), ("{}_images", "{}_labels"), ("x_{}", "y_{}")]
@@ -53,8 +54,43 @@ def read_arrays(path: Path, levels: int | None) -> Source:
         )
         for key, (images, labels) in found.items()
     }
-    protocol = {2: "binary", 256: "8-bit"}.get(count, f"{count} levels")
-    return Source(path.stem, parts, count, protocol)
+    return Source(path.stem, parts, count, _protocol(count))
+
+
+def open_array(path: Path, levels: int | None) -> LazySource:
+    """A .npy file that stays where it is, mapped into memory; the same images as of `read_arrays`.
+
+    Without ``levels`` unsigned bytes are read until a value above 1 is found, other integers to the end. With them,
+    values are checked when they are read. Raises UserError as `read_arrays` does.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({error}): fetch or write it again.") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path} is no .npy file: give one, or name it .npz.")
+    _check_type(array, str(path))
+    array = _channels_last(array, str(path))
+    count = levels if levels is not None else _levels_found(array, path)
+    check_levels(count)
+    part = StorePart(ArrayStore(array, count, str(path)), None)
+    return LazySource(path.stem, {"all": part}, count, _protocol(count))
+
+
+def _levels_found(array: Array, path: Path) -> int:
+    largest = 0
+    for indices in pieces(len(array)):
+        piece = array[indices[0] : indices[-1] + 1]
+        largest = max(largest, int(piece.max()))
+        if int(piece.min()) < 0:
+            raise UserError(f"{path} holds the value {int(piece.min())}, but pixel values start at 0.")
+        if array.dtype == np.uint8 and largest > 1:
+            break
+    return _levels([array], largest)
+
+
+def _protocol(levels: int) -> str:
+    return {2: "binary", 256: "8-bit"}.get(levels, f"{levels} levels")
 
 
 def _find(arrays: dict[str, Array], path: Path) -> dict[str, tuple[Array, Array | None]]:

@@ -6,8 +6,9 @@ dropped if it is opaque everywhere. The camera's orientation mark is followed, a
 
 from __future__ import annotations
 
-import warnings
+import functools
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,6 +20,8 @@ _NOT_PICTURES = {"EPS", "PDF", "MPEG", "WMF", "HDF5", "GRIB", "BUFR", "FITS"}
 _TO_RGB = {"RGB", "P", "CMYK", "YCbCr"}
 _WITH_ALPHA = {"LA", "PA", "RGBA"}
 _TIFF_BITS_PER_SAMPLE = 258
+_ORIENTATION = 274
+_GREY = {"1", "L", "LA"}
 
 
 class UnreadableError(Exception):
@@ -38,19 +41,66 @@ def decode(path: Path) -> Image.Image:
     picture that 8-bit grey or RGB cannot hold.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as opened:
-                deep = _is_deep(opened, path)
-                opened.load()
-                # Taken before the picture is copied, because the copy may lose the transparent colour.
-                transparent = "transparency" in opened.info
-                picture = ImageOps.exif_transpose(opened)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableError(f"more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+        file = path.open("rb")
+    except OSError as error:
+        raise UnreadableError(str(error)) from error
+    with file:
+        return decode_file(file, str(path))
+
+
+def decode_file(file: BinaryIO, name: str) -> Image.Image:
+    """The same of an open file; `name` stands in errors. Safe from several threads at once."""
+    try:
+        header = file.read(25)
+        file.seek(0)
+        with Image.open(file, formats=_formats()) as opened:
+            _check_pixels(opened)
+            deep = _is_deep(opened, header)
+            opened.load()
+            # Taken before the picture is copied, because the copy may lose the transparent colour.
+            transparent = "transparency" in opened.info
+            picture = ImageOps.exif_transpose(opened)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-        raise UnreadableError(str(error) or type(error).__name__) from error
-    return _as_grey_or_rgb(picture, transparent, deep, path)
+        raise _unreadable(error) from error
+    return _as_grey_or_rgb(picture, transparent, deep, name)
+
+
+class Header(NamedTuple):
+    """What a picture will be when it is decoded."""
+
+    height: int
+    width: int
+    colour: bool
+
+
+def read_header(file: BinaryIO, name: str) -> Header:
+    """Without decoding. Raises as `decode`, as far as the header tells."""
+    try:
+        header = file.read(25)
+        file.seek(0)
+        with Image.open(file, formats=_formats()) as opened:
+            _check_pixels(opened)
+            deep, mode = _is_deep(opened, header), opened.mode
+            # Asked for a mark that a PNG does not have in front, Pillow would decode all of it.
+            marked = opened.format != "PNG" or "exif" in opened.info
+            turned = marked and opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            width, height = opened.size
+    except Exception as error:
+        raise _unreadable(error) from error
+    _check_mode(mode, deep, name)
+    return Header(*((width, height) if turned else (height, width)), mode not in _GREY)
+
+
+def _check_pixels(picture: Image.Image) -> None:
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and picture.width * picture.height > most:
+        raise Image.DecompressionBombError
+
+
+def _unreadable(error: Exception) -> UnreadableError:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return UnreadableError(f"more than {Image.MAX_IMAGE_PIXELS} pixels")
+    return UnreadableError(str(error) or type(error).__name__)
 
 
 def is_binary(path: Path) -> bool:
@@ -59,30 +109,30 @@ def is_binary(path: Path) -> bool:
         return opened.mode == "1"
 
 
-def _as_grey_or_rgb(picture: Image.Image, transparent: bool, deep: bool, path: Path) -> Image.Image:
-    if deep or picture.mode.startswith(("I", "F")):
+def _check_mode(mode: str, deep: bool, name: str) -> None:
+    if deep or mode.startswith(("I", "F")):
         raise UserError(
-            f"{path} has more than 8 bits a value: convert it to 8 bits, "
+            f"{name} has more than 8 bits a value: convert it to 8 bits, "
             "or save the integers as a .npy array and pass levels= (--levels)."
         )
+    if mode not in _TO_RGB | _WITH_ALPHA | _GREY:
+        raise UserError(f"{name} has the colour mode {mode}: convert it to grey or RGB first.")
+
+
+def _as_grey_or_rgb(picture: Image.Image, transparent: bool, deep: bool, name: str) -> Image.Image:
+    _check_mode(picture.mode, deep, name)
+    grey = picture.mode in _GREY
     if picture.mode in _WITH_ALPHA or transparent:
-        grey = picture.mode in ("1", "L", "LA")
         full = picture.convert("RGBA")
         if np.asarray(full.getchannel("A")).min() < 255:
-            raise UserError(f"{path} is partly transparent: flatten it onto a background first.")
+            raise UserError(f"{name} is partly transparent: flatten it onto a background first.")
         return full.convert("RGB").convert("L") if grey else full.convert("RGB")
-    if picture.mode in ("1", "L"):
-        return picture.convert("L")
-    if picture.mode in _TO_RGB:
-        return picture.convert("RGB")
-    raise UserError(f"{path} has the colour mode {picture.mode}: convert it to grey or RGB first.")
+    return picture.convert("L" if grey else "RGB")
 
 
-def _is_deep(picture: Image.Image, path: Path) -> bool:
-    """Whether the file has 16 bits a value; Pillow shortens some such files to 8 without a word."""
+def _is_deep(picture: Image.Image, header: bytes) -> bool:
+    """Whether the file has 16 bits a value; Pillow shortens some such files to 8 without a word. header: its start."""
     if picture.format == "PNG":
-        with path.open("rb") as file:
-            header = file.read(25)
         return len(header) == 25 and header[24] > 8
     if picture.format == "TIFF":
         bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (8,))
@@ -92,6 +142,7 @@ def _is_deep(picture: Image.Image, path: Path) -> bool:
     return False
 
 
+@functools.cache
 def _formats() -> list[str]:
     Image.init()
     return [kind for kind in Image.ID if kind not in _NOT_PICTURES]

@@ -13,7 +13,9 @@ Every file below it with the ending of a format Pillow reads is taken, in sorted
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +42,14 @@ def read_folder(folder: Path, size: tuple[int, int] | None, fit: Fit) -> Source:
 
     Raises UserError if there are none, none can be read, or their sizes differ and no size is given.
     """
-    files = picture_files(folder)
+    files = list(walk(folder))
     if not files:
         raise UserError(f"{folder} holds no pictures: give the folder they are in.")
     skipped: list[str] = []
     changed: set[Path] = set()
     parts = {
-        key: _read_part(base, chosen, size, fit, skipped, changed)
-        for key, (base, chosen) in _by_split(folder, files).items()
+        key: _read_part(folder, base, chosen, size, fit, skipped, changed)
+        for key, (base, chosen) in by_split(folder, files).items()
     }
     if len(skipped) == len(files):
         raise UserError(f"None of the {len(files)} pictures in {folder} can be read; the first is {skipped[0]}.")
@@ -74,36 +76,68 @@ def read_folder(folder: Path, size: tuple[int, int] | None, fit: Fit) -> Source:
 
 def picture_files(folder: Path) -> list[Path]:
     """All files below a folder that have the ending of a picture, sorted; hidden ones are left out."""
+    return [folder / name for name in walk(folder)]
+
+
+def walk(folder: Path, entering: Callable[[str], None] = lambda name: None) -> Iterator[str]:
+    """The names below the folder of what `picture_files` lists, in its order, with forward slashes.
+
+    entering: is told the name of every folder before it is looked into ("" is the folder itself).
+    """
     endings = suffixes()
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
-    return sorted(path for path in found if path.is_file() and not _hidden(path.relative_to(folder)))
+    waiting: list[tuple[str, bool]] = [("", True)]  # what comes next, last first: a name, and whether it is a folder
+    while waiting:
+        name, is_folder = waiting.pop()
+        if not is_folder:
+            yield name
+            continue
+        entering(name)
+        inside = []
+        with os.scandir(folder / name) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    inside.append((entry.name, True))
+                elif os.path.splitext(entry.name)[1].lower() in endings and entry.is_file():
+                    inside.append((entry.name, False))
+        below = f"{name}/" if name else ""
+        waiting += [(below + one, kind) for one, kind in sorted(inside, reverse=True)]
 
 
-def _hidden(relative: Path) -> bool:
-    return any(name.startswith(".") or name == "__MACOSX" for name in relative.parts)
-
-
-def _by_split(folder: Path, files: list[Path]) -> dict[str, tuple[Path, list[Path]]]:
-    """Split -> (the folder its classes are counted from, its files)."""
-    tops = {path.relative_to(folder).parts[0] for path in files}
+def by_split(folder: Path, files: list[str]) -> dict[str, tuple[str, list[str]]]:
+    """Split -> (what its names begin with, up to where its classes are counted from; its names)."""
+    tops = {name.partition("/")[0] for name in files}
     if "train" not in tops or not tops <= SPLIT_FOLDERS.keys():
-        return {"all": (folder, files)}
+        return {"all": ("", files)}
     if {"valid", "val"} <= tops:
         raise UserError(f"{folder} holds both valid and val: leave one of them.")
     return {
-        SPLIT_FOLDERS[top]: (folder / top, [path for path in files if path.is_relative_to(folder / top)])
-        for top in sorted(tops)
+        SPLIT_FOLDERS[top]: (f"{top}/", [name for name in files if name.startswith(f"{top}/")]) for top in sorted(tops)
     }
 
 
+def class_names(base: str, files: list[str]) -> list[str] | None:
+    """The class of each file of a split, or None where the files do not lie in two or more folders."""
+    below = [name.removeprefix(base) for name in files]
+    tops = [name.partition("/")[0] for name in below]
+    return tops if all("/" in name for name in below) and len(set(tops)) > 1 else None
+
+
 def _read_part(
-    base: Path, files: list[Path], size: tuple[int, int] | None, fit: Fit, skipped: list[str], changed: set[Path]
+    folder: Path,
+    base: str,
+    files: list[str],
+    size: tuple[int, int] | None,
+    fit: Fit,
+    skipped: list[str],
+    changed: set[Path],
 ) -> _Pictures:
-    below = [path.relative_to(base).parts for path in files]
-    has_classes = all(len(parts) > 1 for parts in below) and len({parts[0] for parts in below}) > 1
     images: list[Array] = []
     classes: list[str] = []
-    for path, parts in zip(files, below, strict=True):
+    names = class_names(base, files)
+    for at, file in enumerate(files):
+        path = folder / file
         try:
             picture = decode(path)
         except UnreadableError as error:
@@ -116,8 +150,9 @@ def _read_part(
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
         images.append(np.asarray(picture))
-        classes.append(parts[0])
-    return _Pictures(images, classes if has_classes else None)
+        if names is not None:
+            classes.append(names[at])
+    return _Pictures(images, classes if names is not None else None)
 
 
 def _check_one_size(folder: Path, parts: dict[str, _Pictures]) -> None:

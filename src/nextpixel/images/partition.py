@@ -10,13 +10,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from nextpixel.errors import UserError
-from nextpixel.images.source import Array, Part, Parts
+from nextpixel.images.source import Array, Part, StorePart
+
+Kind = TypeVar("Kind", Part, StorePart)
 
 
-def complete(parts: Parts, seed: int, cut: tuple[int, int, int] | None, name: str) -> Parts:
+def complete(parts: dict[str, Kind], seed: int, cut: tuple[int, int, int] | None, name: str) -> dict[str, Kind]:
     """Parts "train", "valid" and "test" from what a source has, by the rules above. Raises UserError if too small."""
     if "all" in parts:
         return _cut(parts["all"], seed, cut, name)
@@ -27,7 +31,7 @@ def complete(parts: Parts, seed: int, cut: tuple[int, int, int] | None, name: st
     return done
 
 
-def _carve(part: Part, seed: int, name: str) -> tuple[Part, Part]:
+def _carve(part: Kind, seed: int, name: str) -> tuple[Kind, Kind]:
     count = len(part.images)
     if count < 2:
         raise UserError(f"{name} has {count} training images: at least 2 are needed to set some aside.")
@@ -36,7 +40,7 @@ def _carve(part: Part, seed: int, name: str) -> tuple[Part, Part]:
     return _take(part, order[:-aside]), _take(part, order[-aside:])
 
 
-def _cut(part: Part, seed: int, cut: tuple[int, int, int] | None, name: str) -> Parts:
+def _cut(part: Kind, seed: int, cut: tuple[int, int, int] | None, name: str) -> dict[str, Kind]:
     count = len(part.images)
     if count < 3:
         raise UserError(f"{name} has {count} images: at least 3 are needed for train, valid and test.")
@@ -50,5 +54,5 @@ def _cut(part: Part, seed: int, cut: tuple[int, int, int] | None, name: str) -> 
     }
 
 
-def _take(part: Part, order: Array) -> Part:
-    return Part(part.images[order], None if part.labels is None else part.labels[order])
+def _take(part: Kind, order: Array) -> Kind:
+    return part._replace(images=part.images[order], labels=None if part.labels is None else part.labels[order])

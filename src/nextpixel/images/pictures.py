@@ -27,9 +27,10 @@ def to_uint8(images: Tensor, levels: int) -> Tensor:
 
 
 def tinted(images: Tensor, levels: int, known: Tensor) -> Tensor:
-    """Images [N, C, H, W] (C = 1 or 3) as uint8 RGB [N, 3, H, W] in which pixels that are not known, by a mask [H, W]
-    or [N, H, W], have a colour of their own."""
-    colours = to_uint8(images.detach().cpu(), levels).expand(-1, 3, -1, -1)
+    """Images [N, C, H, W] (C = 3, or the first channel) as uint8 RGB [N, 3, H, W] in which pixels that are not known,
+    by a mask [H, W] or [N, H, W], have a colour of their own."""
+    shown = images if images.shape[1] == 3 else images[:, :1]
+    colours = values.to_rgb(to_uint8(shown.detach().cpu(), levels))
     mask = known.cpu().expand(len(images), *images.shape[2:])[:, None]
     return torch.where(mask, colours, torch.tensor(UNKNOWN_COLOUR, dtype=torch.uint8).view(1, 3, 1, 1))
 

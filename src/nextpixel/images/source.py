@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextpixel.errors import UserError
+from nextpixel.images.store import Store
 
 Array = NDArray[Any]
 
@@ -41,6 +42,25 @@ class Source:
     protocol: str
     notes: list[str] = field(default_factory=list)
     cut: tuple[int, int, int] | None = None
+    skipped: list[str] = field(default_factory=list)
+
+
+class StorePart(NamedTuple):
+    """One part of a source that is too large for memory. images: a Store; labels: integers [N] or None."""
+
+    images: Store
+    labels: Array | None
+
+
+@dataclass
+class LazySource:
+    """What a Source says, of images that are read when asked for."""
+
+    name: str
+    parts: dict[str, StorePart]
+    levels: int
+    protocol: str
+    notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -46,7 +47,7 @@ class Split:
         check_levels(self.levels)
         object.__setattr__(self, "images", _checked_images(self.images, self.levels, self.name))
         if self.labels is not None:
-            object.__setattr__(self, "labels", _checked_labels(self.labels, len(self), self.classes, self.name))
+            object.__setattr__(self, "labels", checked_labels(self.labels, len(self), self.classes, self.name))
         if self.grey is not None:
             if self.grey.shape != self.images.shape or self.levels != 2:
                 raise UserError(f"The grey values of {self.name} must have the shape of its binary images.")
@@ -63,7 +64,7 @@ class Split:
 
     def __getitem__(self, index: Index) -> Split:
         """The Split of the chosen images: an int (one image), slice, list, integer tensor or boolean mask."""
-        chosen = _as_selection(index, len(self))
+        chosen = as_selection(index, len(self))
         return replace(
             self,
             images=self.images[chosen],
@@ -81,12 +82,22 @@ class Split:
     @cached_property
     def sha256(self) -> str:
         """Of shape, levels, pixels and labels: equal for equal data, whatever its name."""
-        digest = hashlib.sha256(f"nextpixel split {tuple(self.images.shape)} levels {self.levels}\n".encode())
-        digest.update(_bytes_of(self.images))
+        digest = hashlib.sha256(f"nextpixel split {(len(self), *self.shape)} levels {self.levels}\n".encode())
+        for piece in self._pieces():
+            digest.update(_bytes_of(piece))
         if self.labels is not None:
             digest.update(b"labels\n")
             digest.update(_bytes_of(self.labels))
         return digest.hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """By which a run knows its images again: ``sha256``, or less where reading everything takes long."""
+        return self.sha256
+
+    def _pieces(self) -> Iterator[Tensor]:
+        """All images, in tensors of a size that fits into memory."""
+        yield self.images
 
     def __repr__(self) -> str:
         labels = "no labels" if self.labels is None else f"labels 0..{(self.classes or 0) - 1}"
@@ -160,7 +171,8 @@ def _checked_images(images: Tensor, levels: int, name: str) -> Tensor:
     return images.to(storage_dtype(levels))
 
 
-def _checked_labels(labels: Tensor, count: int, classes: int | None, name: str) -> Tensor:
+def checked_labels(labels: Tensor, count: int, classes: int | None, name: str) -> Tensor:
+    """Labels as int64 [count]; UserError unless they are classes 0..classes-1."""
     if labels.dtype.is_floating_point or labels.dtype.is_complex or labels.dtype == torch.bool:
         raise UserError(f"The labels of {name} must be integers, not {labels.dtype}.")
     if tuple(labels.shape) != (count,):
@@ -176,7 +188,8 @@ def _checked_labels(labels: Tensor, count: int, classes: int | None, name: str) 
     return labels.long()
 
 
-def _as_selection(index: Index, count: int) -> slice | Tensor:
+def as_selection(index: Index, count: int) -> slice | Tensor:
+    """What chooses images out of `count`, as a forward slice, or a tensor of integers or of truth values."""
     if isinstance(index, slice):
         start, stop, step = index.indices(count)
         return index if step > 0 else torch.arange(start, stop, step)  # tensors take no negative steps

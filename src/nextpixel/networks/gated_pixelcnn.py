@@ -99,9 +99,9 @@ class GatedPixelCNN(Network):
         return contexts
 
     def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
-        horizontal, skips = self.layers[0].horizontal(x, contexts[0], run)
+        horizontal, skips = run.block(self.layers[0].horizontal, x, contexts[0])
         for layer, context in zip(self.layers[1:], contexts[1:], strict=True):
-            horizontal, skip = layer.horizontal(horizontal, context, run)
+            horizontal, skip = run.block(layer.horizontal, horizontal, context)
             skips = self.add(skips, skip)
         return self._output(skips, run)
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from nextpixel.errors import UserError
+from nextpixel.errors import UserError, warn
 from nextpixel.image_model import ImageModel
 from nextpixel.model import Model
 from nextpixel.native import processor_features
@@ -88,9 +87,7 @@ def try_compiled(model: Model, loss: Callable[[], Tensor]) -> bool:
     except Exception as error:
         _undo(model)
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")  # the trainer's own are silenced
-            warnings.warn(f"torch.compile does not work here ({why[:200]}): training goes on without.", stacklevel=2)
+        warn(f"torch.compile does not work here ({why[:200]}): training goes on without.")
         return False
     return True
 

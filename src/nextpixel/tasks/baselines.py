@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import io
 import lzma
 import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from nextpixel.images.split import Dataset
+from nextpixel.images.split import Dataset, Split
+from nextpixel.tasks.codecs import png_bytes, strip
 
 POSITION_WEIGHT = 8.0  # how many training images the pooled histogram counts for at each position
 CHUNK = 1024  # images at a time: the indices of the histogram take 8 bytes a symbol
@@ -36,7 +35,7 @@ def baselines(data: Dataset) -> dict[str, float]:
     test = data.test.images
     symbols = test.numel()
     stream = _as_bytes(test, data.levels)
-    pooled, per_position = _marginals(data.train.images, test, data.levels)
+    pooled, per_position = _marginals(data.train, data.test, data.levels)
     figures = {
         "uniform": math.log2(data.levels),
         "pooled": pooled,
@@ -44,29 +43,30 @@ def baselines(data: Dataset) -> dict[str, float]:
         "gzip": 8 * len(gzip.compress(stream, compresslevel=9, mtime=0)) / symbols,
         "xz": 8 * len(lzma.compress(stream, preset=9 | lzma.PRESET_EXTREME)) / symbols,
     }
-    png = _png_bytes(test, data.levels)
-    if png is not None:
-        figures["png"] = 8 * png / symbols
+    picture = strip(test, data.levels)
+    if picture is not None:
+        figures["png"] = 8 * png_bytes(picture) / symbols
     return figures
 
 
-def _marginals(train: Tensor, test: Tensor, levels: int) -> tuple[float, float]:
+def _marginals(train: Split, test: Split, levels: int) -> tuple[float, float]:
     counts = _histograms(train, levels).astype(np.float64)  # [positions, K]
     tests = _histograms(test, levels)
-    pooled = (counts.sum(axis=0) + 1) / (train.numel() + levels)
+    pooled = (counts.sum(axis=0) + 1) / (counts.sum() + levels)
     mixed = (counts + POSITION_WEIGHT * pooled) / (len(train) + POSITION_WEIGHT)
     # The code length depends on the test images only through how often each value stands at each position.
     bits_pooled = -(tests.sum(axis=0) * np.log2(pooled)).sum()
     bits_mixed = -(tests * np.log2(mixed)).sum()
-    return float(bits_pooled / test.numel()), float(bits_mixed / test.numel())
+    return float(bits_pooled / tests.sum()), float(bits_mixed / tests.sum())
 
 
-def _histograms(images: Tensor, levels: int) -> NDArray[np.int64]:
+def _histograms(split: Split, levels: int) -> NDArray[np.int64]:
     """[C*H*W, K]: how many images have the value at the position."""
-    positions = images[0].numel()
+    positions = math.prod(split.shape)
     counts = torch.zeros(positions * levels, dtype=torch.long)
     offsets = torch.arange(positions) * levels
-    for chunk in images.split(CHUNK):
+    for start in range(0, len(split), CHUNK):
+        chunk = split[start : start + CHUNK].images
         counts += torch.bincount((chunk.flatten(1).long() + offsets).flatten(), minlength=positions * levels)
     return counts.view(positions, levels).numpy()
 
@@ -76,19 +76,3 @@ def _as_bytes(images: Tensor, levels: int) -> bytes:
     if levels == 2:
         return np.packbits(array).tobytes()
     return array.astype("<u1" if levels <= 256 else "<u2").tobytes()
-
-
-def _png_bytes(images: Tensor, levels: int) -> int | None:
-    count, channels, height, width = images.shape
-    if channels not in (1, 3) or levels > 256:
-        return None
-    row = images.permute(2, 0, 3, 1).reshape(height, count * width, channels).numpy()
-    if channels == 3:
-        picture = Image.fromarray(row)
-    elif levels == 2:
-        picture = Image.fromarray(row[..., 0] * 255).convert("1", dither=Image.Dither.NONE)
-    else:
-        picture = Image.fromarray(row[..., 0])
-    file = io.BytesIO()
-    picture.save(file, format="PNG", optimize=True)
-    return file.tell()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nextpixel.images import Split
 from nextpixel.model import Model
+from nextpixel.tasks.loading import read_ahead
 
 
 class Batches:
@@ -20,9 +21,12 @@ class Batches:
     trainer may fetch batches ahead, or begin an epoch anew after a resumption, and none is lost or seen twice.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int, trained: Callable[[], int] = lambda: 0):
-        """trained: tells how many batches have been trained on since the start of the run."""
-        self.split, self.batch_size, self.seed, self.trained = split, batch_size, seed, trained
+    def __init__(
+        self, split: Split, batch_size: int, seed: int, trained: Callable[[], int] = lambda: 0, workers: int = 0
+    ):
+        """trained: tells how many batches have been trained on since the start of the run. workers: threads that read
+        ahead, which changes nothing in the batches."""
+        self.split, self.batch_size, self.seed, self.trained, self.workers = split, batch_size, seed, trained, workers
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
@@ -30,11 +34,13 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, first = divmod(self.trained(), len(self))
         order = torch.randperm(len(self.split), generator=self._generator(epoch, 0))
-        for at in range(first, len(self)):
+
+        def batch(at: int) -> tuple[Tensor, Tensor]:
             indices = order[at * self.batch_size : (at + 1) * self.batch_size]
             images = self.split.draw(indices, self._generator(epoch, at + 1))
-            labels = images.new_zeros(0) if self.split.labels is None else self.split.labels[indices]
-            yield images, labels
+            return images, images.new_zeros(0) if self.split.labels is None else self.split.labels[indices]
+
+        yield from read_ahead(batch, range(first, len(self)), self.workers)
 
     def _generator(self, epoch: int, draw: int) -> torch.Generator:
         # Distinct for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches and 63 bits suffice.
@@ -53,7 +59,8 @@ class InOrder:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.split), self.batch_size):
             part = self.split[start : start + self.batch_size]
-            yield part.images, part.images.new_zeros(0) if part.labels is None else part.labels
+            images = part.images
+            yield images, images.new_zeros(0) if part.labels is None else part.labels
 
 
 def in_order_of_step(model: Model, seed: int, step: int, fresh: bool) -> Model:

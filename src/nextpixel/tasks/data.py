@@ -24,6 +24,8 @@ class DataOptions:
     """bring pictures to this size, such as 32 or 28x20 (height x width)"""
     fit: Literal["crop", "resize"] = "crop"
     """how: cut out the centre, or scale first"""
+    lazy: Literal["auto", "yes", "no"] = "auto"
+    """read the images of a folder or .npy file only when they are needed; auto: where they take more than 1 GiB"""
     data_dir: str = ""
     """folder that already holds the named sets; looked at before any download (also $NEXTPIXEL_DATA)"""
 
@@ -39,8 +41,9 @@ def load_data(source: str, options: DataOptions | None = None) -> Dataset:
         levels=options.levels or None,
         binarise=None if options.binarise == "no" else options.binarise,
         channels=options.channels or None,  # type: ignore[arg-type]
-        size=_size(options.size),
+        size=size_of(options.size),
         fit=options.fit,
+        lazy={"auto": None, "yes": True, "no": False}[options.lazy],
     )
 
 
@@ -49,7 +52,8 @@ def describe_data(source: str, options: DataOptions) -> dict[str, object]:
     return {"source": source, **{k: v for k, v in dataclasses.asdict(options).items() if k != "data_dir"}}
 
 
-def _size(text: str) -> int | tuple[int, int] | None:
+def size_of(text: str) -> int | tuple[int, int] | None:
+    """The option `size` as a number or (H, W); None where it is empty."""
     if not text:
         return None
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)

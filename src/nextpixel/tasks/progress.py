@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from nextpixel.tasks.batches import Batches
 
 LINE_EVERY = 30.0  # seconds between lines when standard error is not a terminal
+RARELY = 60.0  # seconds between lines about what may happen often
 FIRST_LINE = 5.0  # seconds to the first one: soon enough to see that it runs, and for how long
 
 
@@ -74,11 +80,37 @@ class Steps:
 
 
 class TrainProgress(Steps):
-    """Step, bits/dim of the last steps, images per second, time left; a line at the end of every epoch."""
+    """Step, bits/dim of the last steps, images per second, share of the time spent waiting for data, time left; a line
+    at the end of every epoch. Validation and saving count for the time left only."""
+
+    smooth: float | None
 
     def __init__(self, steps: int, batch_size: int, dims: int, *, show: bool):
         super().__init__(steps, "training", unit=" steps", show=show)
         self.batch_size, self.dims, self.smooth = batch_size, dims, None
+        self.rare = -math.inf  # when something rare was last told
+        self.waited = 0.0  # seconds, since restart_clock
+        self.restart_clock()
+
+    def waiting_for(self, batches: Batches) -> TimedBatches:
+        """The same batches; how long each is waited for is counted here."""
+        return TimedBatches(batches, self)
+
+    def restart_clock(self) -> None:
+        """Something else than training steps is over."""
+        self.clock_began, self.clock_step, self.waited = time.monotonic(), self.done, 0.0
+
+    def speed(self, step: int) -> dict[str, float]:
+        """Of the steps since the clock was started: images a second, the share of time (0..1) spent waiting for
+        data; and the seconds that are left."""
+        spent = max(time.monotonic() - self.clock_began, 1e-9)
+        images = (step - self.clock_step) * self.batch_size / spent
+        self.done = step
+        return {
+            "images_per_second": images,
+            "waiting": min(self.waited / spent, 1.0),
+            "seconds_left": self.seconds_left(),
+        }
 
     def step(self, step: int, loss: Any) -> None:
         self.done = step
@@ -86,15 +118,38 @@ class TrainProgress(Steps):
             return
         bits = float(loss)
         self.smooth = bits if self.smooth is None else 0.9 * self.smooth + 0.1 * bits
-        rate = (step - self.first) * self.batch_size / max(time.monotonic() - self.began, 1e-9)
-        self.to(step, f"{self.smooth:.4f} bits/dim, {rate:,.0f} images/s,")
+        speed = self.speed(step)
+        figures = f"{self.smooth:.4f} bits/dim, {speed['images_per_second']:,.0f} images/s"
+        self.to(step, f"{figures}, {speed['waiting']:.0%} waiting for data,")
+
+    def now_and_then(self, line: str) -> None:
+        """Say it, unless something of this kind was said within the last minute."""
+        if time.monotonic() - self.rare > RARELY:
+            self.rare = time.monotonic()
+            self.say(line)
 
     def valid(self, epoch: int, bits: float) -> None:
         spent = clock(time.monotonic() - self.began)
         left = f", about {clock(self.seconds_left())} left" if self.done < self.total else ""
         self.say(f"epoch {epoch}: valid {bits:.4f} bits/dim, {spent} since the start{left}")
 
-    smooth: float | None
+
+class TimedBatches:
+    def __init__(self, batches: Batches, progress: TrainProgress):
+        self.batches, self.progress = batches, progress
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        ahead = iter(self.batches)
+        while True:
+            began = time.monotonic()
+            batch = next(ahead, None)
+            self.progress.waited += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
 
 
 def clock(seconds: float) -> str:

@@ -1,10 +1,12 @@
 """The folder a training run leaves: what was asked, checkpoints, the curve, pictures, and the model itself.
 
 config.yaml        the command's data, model and training options, versions
-checkpoints/       last.ckpt: everything needed to go on
+checkpoints/       step-STEP-SUM.ckpt: everything needed to go on, of the last few times
 model/             the saved model (averaged weights) with the best validation figure so far
 metrics.jsonl      one line a logged step
-samples/           picture grids made on the way
+profile/           where the time goes, if asked
+samples/           made on the way: grids of samples, surprise maps of validation pictures
+curve.png          bits/dim against steps so far
 events.out.*       TensorBoard
 """
 
@@ -12,9 +14,9 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import platform
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from typing import Any
 import torch
 import yaml
 
+from nextpixel import durable
 from nextpixel.errors import UserError
+from nextpixel.tasks.checkpoints import Checkpoints
 from nextpixel.version import __version__
 
 FORMAT_VERSION = 1
@@ -32,10 +36,11 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config = self.path / "config.yaml"
-        self.last = self.path / "checkpoints" / "last.ckpt"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.model = self.path / "model"
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples"
+        self.profile = self.path / "profile"
 
     @classmethod
     def fresh(cls, wanted: str | Path | None, default: str) -> RunFolder:
@@ -56,7 +61,7 @@ class RunFolder:
 
     def began(self) -> bool:
         """Whether there is anything to lose; a run that failed before its first step leaves its folder to the next."""
-        return self.last.exists() or self.metrics.exists() or self.model.exists()
+        return bool(self.checkpoints.files()) or self.metrics.exists() or self.model.exists()
 
     def hold(self) -> None:
         """Keep other processes from writing here as long as this object lives (where the system has such locks)."""
@@ -64,7 +69,8 @@ class RunFolder:
             import fcntl
         except ImportError:  # Windows
             return
-        self._lock = open(self.last.with_name(".lock"), "w")  # noqa: SIM115 - held, not closed
+        self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.checkpoints.folder / ".lock", "w")  # noqa: SIM115 - held, not closed
         try:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -75,7 +81,6 @@ class RunFolder:
 
     def create(self, config: dict[str, Any]) -> None:
         try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
             self.hold()
             self.samples.mkdir(exist_ok=True)
             about = {
@@ -86,7 +91,7 @@ class RunFolder:
                 "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             }
             text = yaml.safe_dump({**about, **config}, sort_keys=False, width=1000)
-            self.config.write_text(text, encoding="utf-8")
+            durable.write_text(self.config, text)
         except OSError as error:
             raise UserError(f"The run folder {self.path} cannot be written ({error.strerror or error}).") from error
 
@@ -104,23 +109,25 @@ class RunFolder:
                 raise UserError(f"{self.config} is damaged: the part {part!r} is missing.")
         return config
 
-    def checkpoint(self) -> dict[str, Any]:
-        """The last checkpoint; UserError unless there is one that can be read."""
-        if not self.last.is_file():
-            raise UserError(f"{self.path} holds no checkpoint to resume from: start a new run.")
-        try:
-            state = torch.load(self.last, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged files raise nearly anything
-            raise UserError(
-                f"The checkpoint {self.last} is damaged: the run cannot go on from it; start a new one."
-            ) from error
-        if not isinstance(state, dict) or not {"global_step", "state_dict"} <= state.keys():
-            raise UserError(f"{self.last} is no checkpoint of a training run.")
-        return state
+    def to_go_on(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest whole checkpoint and its content; None for a run that was stopped before it wrote the first one,
+        which is before its first step. UserError if there were checkpoints, and none is left or whole."""
+        return self.checkpoints.newest() if self.began() else None
+
+    def tidy(self) -> None:
+        """Remove what a killed process was in the middle of writing; only for who holds the folder."""
+        for aside in self.path.glob(f".{self.model.name}-*"):
+            shutil.rmtree(aside, ignore_errors=True)
+        for aside in (*self.path.glob(".*.tmp"), *self.checkpoints.folder.glob("*.tmp")):
+            aside.unlink(missing_ok=True)
 
     def log(self, values: dict[str, Any]) -> None:
         with open(self.metrics, "a") as file:
             file.write(json.dumps(values) + "\n")
+
+    def flush_metrics(self) -> None:
+        if self.metrics.exists():
+            durable.flush(self.metrics)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged lines; torn ones (the power went) are left out."""
@@ -139,9 +146,7 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop logged lines from beyond the checkpoint that a resumed run starts from."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
-        aside = self.metrics.with_suffix(".tmp")
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(aside, self.metrics)
+        durable.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _made(path: Path) -> bool:

@@ -50,6 +50,8 @@ class TrainOptions:
     """epochs between sample grids; 0 means none"""
     checkpoint_minutes: float = 5.0
     """minutes between checkpoints, beside the one at the end of every epoch"""
+    keep_checkpoints: int = 2
+    """checkpoints kept, the newest ones; with one alone there is nothing to fall back to if it is damaged"""
     max_minutes: float = 0.0
     """stop (as if interrupted) after this many minutes; 0 means no limit"""
     precision: Literal["32", "bf16"] = "32"
@@ -62,9 +64,14 @@ class TrainOptions:
     """auto, cpu, cuda, mps"""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice"""
+    workers: int = -1
+    """threads that read and decode images ahead; -1: 2 for data that are not in memory, else none"""
+    profile: bool = False
+    """write a trace of a few steps, and the ten operations that take most of them, into the run folder"""
 
     def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        names = ("epochs", "batch_size", "learning_rate", "keep_checkpoints")
+        positive = {name: getattr(self, name) for name in names}
         for name, value in positive.items():
             if not 0 < value < math.inf:  # refuses NaN too
                 raise UserError(f"{name} must be positive and finite, not {value}.")
@@ -82,8 +89,25 @@ class TrainOptions:
             raise UserError(f"seed must be between 0 and {2**32 - 1}, not {self.seed}.")
         if not 0 <= self.threads <= 1024:
             raise UserError(f"threads must be between 0 and 1024, not {self.threads}.")
+        if not -1 <= self.workers <= 256:
+            raise UserError(f"workers must be between -1 and 256, not {self.workers}.")
         if not 0 <= self.ema < 1:
             raise UserError(f"ema must be at least 0 and below 1, not {self.ema}.")
+
+
+MAY_CHANGE_ON_RESUME = {
+    "checkpoint_minutes",
+    "compile",
+    "device",
+    "keep_checkpoints",
+    "max_minutes",
+    "precision",
+    "profile",
+    "recompute",
+    "threads",
+    "workers",
+}
+"""The training options that do not decide what is learnt (up to rounding, as on another machine)."""
 
 
 class Interrupted(UserError):  # noqa: N818 - it is no error
@@ -109,7 +133,9 @@ def train(
     best on the validation images.
 
     options or overrides: fields of TrainOptions, such as epochs=10. run: the run folder (default: a new one under
-    runs/). resume: go on from the run folder's last checkpoint. describe: what else to write into its config.yaml. Of a
+    runs/). resume: go on from the run folder's newest whole checkpoint, with the options that it was started with (one
+    that says otherwise is refused, see `resumed_options`); a run that was stopped before its first step begins again,
+    with the model as it is given. describe: what else to write into its config.yaml. Of a
     model of several orders of prediction each step trains one, drawn at random; validation image i is scored in order
     i mod O, so that the figure is the mean over orders, not the mixture that `evaluate` reports.
     Raises Interrupted after Ctrl-C or when max_minutes are over, with a checkpoint saved.
@@ -118,7 +144,16 @@ def train(
     for name in overrides:
         if name not in known:
             raise UserError(f"There is no training option {name!r}." + did_you_mean(name, known))
-    options = dataclasses.replace(options or TrainOptions(), **overrides)
+    if resume:
+        if run is None:
+            raise UserError("Say which run to resume: run=FOLDER.")
+        folder = RunFolder(run)
+        if not folder.config.is_file():
+            raise UserError(f"{run} holds no checkpoint to resume from: it is no run.")
+        asked = overrides if options is None else {**dataclasses.asdict(options), **overrides}
+        options = resumed_options(folder.read_config()["train"], asked)
+    else:
+        options = dataclasses.replace(options or TrainOptions(), **overrides)
     check_fit(model, data)
     if options.fresh_orders and not model.free_orders:
         raise UserError(
@@ -128,12 +163,10 @@ def train(
     if options.precision == "bf16":
         check_bfloat16(options.device)
     if resume:
-        if run is None:
-            raise UserError("Say which run to resume: run=FOLDER.")
-        folder = RunFolder(run)
-        if not folder.last.is_file():
-            raise UserError(f"{run} holds no checkpoint to resume from.")
         folder.hold()
+        folder.tidy()
+        if folder.read_config().get("train_sha256", data.train.fingerprint) != data.train.fingerprint:
+            raise UserError(f"The training images of {data.name} are not those that {run} began with: start a new run.")
     else:
         folder = RunFolder.fresh(run, f"{model.family}-{data.name}")
         folder.create(
@@ -141,6 +174,7 @@ def train(
                 "data": {"name": data.name, "protocol": data.protocol},
                 "model": model.made_with(),
                 "train": dataclasses.asdict(options),
+                "train_sha256": data.train.fingerprint,
                 **(describe or {}),
             }
         )
@@ -152,6 +186,27 @@ def train(
     from nextpixel.tasks.training import fit
 
     return fit(model, data, options, folder, resume=resume, progress=progress)
+
+
+def resumed_options(recorded: dict[str, Any], asked: dict[str, Any]) -> TrainOptions:
+    """The options of a run that goes on: those recorded, but for what was asked for and may change: what does not
+    decide the result (MAY_CHANGE_ON_RESUME), and more epochs under a schedule that does not depend on their number.
+    UserError for any other difference, or damaged records."""
+    try:
+        # A time limit, and a profile, were meant for one sitting.
+        before = TrainOptions(**{**recorded, "max_minutes": 0.0, "profile": False})
+    except TypeError as error:
+        raise UserError(f"The run's config.yaml is damaged ({error}).") from error
+    for name, value in asked.items():
+        was = getattr(before, name)
+        longer = name == "epochs" and before.schedule != "cosine" and value >= was
+        if value != was and name not in MAY_CHANGE_ON_RESUME and not longer:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"A resumed run keeps its options, and {name} was {was!r}, not {value!r}: leave {flag} out, or start a "
+                "new run."
+            )
+    return dataclasses.replace(before, **asked)
 
 
 def check_fit(model: Model, data: Dataset) -> None:

@@ -8,8 +8,10 @@ import logging
 import math
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +26,8 @@ from nextpixel.saving import load
 from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
+from nextpixel.tasks.loading import name_damaged, workers_for
+from nextpixel.tasks.memory import UNCLEAR, advice, largest_that_runs, out_of_memory
 from nextpixel.tasks.progress import TrainProgress
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import TrainOptions
@@ -122,14 +126,24 @@ def fit(
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     pl.seed_everything(options.seed, verbose=False)
-    batches = Batches(data.train, options.batch_size, options.seed)
+    batches = Batches(data.train, options.batch_size, options.seed, workers=workers_for(data.train, options.workers))
+    name_damaged(data.train, folder.path)
     total = len(batches) * options.epochs
-    if not resume:
+    found = folder.to_go_on() if resume else None
+    if found is None:
         images, labels = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
         model.eval().initialise_from_data(images, condition_of(model, labels))
     module = TrainingModule(model.train(), options, total)
     bar = TrainProgress(total, options.batch_size, model.dims, show=progress)
     keeper = Keeper(folder, data, options, bar)
+    done = 0
+    if found is not None:
+        keeper.good, done = found[0], _check_checkpoint(*found, module)
+        found[1].clear()  # the trainer reads it again
+        folder.forget_after(done)
+        bar.start_at(done)
+        if done >= total:
+            bar.say(f"{folder.path} is finished: all {options.epochs} epochs are done.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about workers, devices and loggers that does not apply here
         trainer = pl.Trainer(
@@ -138,7 +152,8 @@ def fit(
             devices=1,
             precision="bf16-mixed" if options.precision == "bf16" else "32-true",
             gradient_clip_val=options.gradient_clip or None,
-            logger=TensorBoardLogger(folder.path, name="", version=""),
+            # What a killed process had drawn beyond the checkpoint is hidden.
+            logger=TensorBoardLogger(folder.path, name="", version="", purge_step=done + 1 if resume else None),
             callbacks=[keeper],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -147,14 +162,22 @@ def fit(
             log_every_n_steps=10**9,  # our own curve is logged by Keeper
         )
         batches.trained = lambda: trainer.global_step
-        checkpoint = folder.last if resume else None
         valid = InOrder(spaced(data.valid, options.valid_images), VALID_BATCHES * options.batch_size)
-        with bar, _stopping(keeper), recomputing(model, options.recompute), compiled(model, options.compile):
-            if resume:
-                step = _check_checkpoint(folder, module)
-                folder.forget_after(step)
-                bar.start_at(step)
-            trainer.fit(module, batches, valid, ckpt_path=checkpoint, weights_only=True)
+        with (
+            bar,
+            contextlib.closing(keeper),
+            _stopping(keeper),
+            _enough_memory(module, batches),
+            recomputing(model, options.recompute),
+            compiled(model, options.compile),
+        ):
+            trainer.fit(
+                module,
+                bar.waiting_for(batches),
+                valid,
+                ckpt_path=None if found is None else found[0],
+                weights_only=True,
+            )
     (folder.path / "hparams.yaml").unlink(missing_ok=True)  # the TensorBoard logger leaves it, empty
     best: Model = load(folder.path)
     model.load_state_dict(best.state_dict())
@@ -178,11 +201,42 @@ def _stopping(keeper: Keeper) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _check_checkpoint(folder: RunFolder, module: TrainingModule) -> int:
-    """The step of the run's checkpoint; UserError if it is damaged or another model's."""
-    state = folder.checkpoint()
-    weights = state["state_dict"]
+@contextlib.contextmanager
+def _enough_memory(module: TrainingModule, batches: Batches) -> Iterator[None]:
+    """Where memory runs out, say which batch would fit, after trying."""
+    try:
+        yield
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        said = str(error)
+        traceback.clear_frames(error.__traceback__)  # they hold what the failed step had made
+    asked, trainer = module.options.batch_size, module.trainer
+    if trainer.world_size > 1:
+        raise UserError("There is not enough memory for a step: start a new run with a smaller --batch-size.")
+    images, labels = next(iter(batches))
+    device = trainer.strategy.root_device
+    module.zero_grad(set_to_none=True)
+    module.to(device)
+    images, labels = images.to(device), labels.to(device)
+
+    def attempt(size: int) -> None:
+        state = [torch.empty_like(p) for p in module.model.parameters() for _ in range(2)]  # as optimisers keep
+        with trainer.precision_plugin.train_step_context():
+            module.train()._loss((images[:size], labels[:size])).backward()
+        module.zero_grad(set_to_none=True)
+        del state
+
+    fits = largest_that_runs(attempt, min(asked, len(images)))
+    if not fits and UNCLEAR in said:  # no lack of memory, then
+        raise RuntimeError(said)
+    raise UserError(advice(asked, fits))
+
+
+def _check_checkpoint(path: Path, state: dict[str, Any], module: TrainingModule) -> int:
+    """The step of a run's checkpoint; UserError if it is another model's."""
     wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    if {name: tensor.shape for name, tensor in weights.items()} != wanted:
-        raise UserError(f"{folder.last} belongs to another model: resume with the one the run was started with.")
+    if {name: tensor.shape for name, tensor in state["state_dict"].items()} != wanted:
+        raise UserError(f"{path} belongs to another model: resume with the one the run was started with.")
     return int(state["global_step"])

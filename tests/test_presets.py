@@ -1,0 +1,182 @@
+"""Presets: every file is read by the command that takes it, builds what it says, and can be overridden."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from nextpixel.cli import make
+from nextpixel.cli.presets import known_presets, preset_for
+from nextpixel.errors import UserError
+from nextpixel.images import Dataset, Split, info, names
+from nextpixel.tasks.data import DataOptions
+from nextpixel.tasks.train import TrainOptions
+
+PRESETS = known_presets()
+BUDGETS = ["cpu-5-minutes", "cpu-2-hours", "gpu-30-minutes", "gpu-1-day"]
+ALL = pytest.mark.parametrize("preset", PRESETS, ids=lambda one: f"{one.data}/{one.budget}")
+
+
+class Seen(Exception):  # noqa: N818 - it ends a command, it is no error
+    """What the command was about to do."""
+
+
+def test_there_is_one_for_each_data_set_and_budget():
+    groups = ["binarized_mnist", "cifar10", "digits", "fashion_mnist", "mnist", "pictures"]
+    assert [(one.data, one.budget) for one in PRESETS] == [(group, budget) for group in groups for budget in BUDGETS]
+    assert set(groups) - {"pictures"} <= set(names())
+
+
+@ALL
+def test_every_option_exists_and_has_a_legal_value(preset):
+    values = yaml.safe_load(preset.path.read_text())
+    kinds = (make.ModelOptions, TrainOptions, DataOptions)
+    fields = {field.name: kind for kind in kinds for field in dataclasses.fields(kind)}
+    assert set(values) <= set(fields)
+    for kind in kinds:
+        kind(**{name: value for name, value in values.items() if fields[name] is kind})
+
+
+def like(preset, count=6):
+    """A few images of what the preset is for."""
+    values = yaml.safe_load(preset.path.read_text())
+    shape, levels = (
+        ((3, 32, 32), 256) if preset.data == "pictures" else (info(preset.data).shape, info(preset.data).levels)
+    )
+    levels = 2 if "binarise" in values else levels
+    images = torch.randint(0, levels, (count, *shape)).to(torch.uint8)
+    return Split(images, None, levels, "few", "random")
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(p, marks=pytest.mark.full if p.parameters > 20_000_000 else ()) for p in PRESETS],
+    ids=lambda one: f"{one.data}/{one.budget}",
+)
+def test_the_model_has_the_parameters_that_the_file_says(preset):
+    assert built(preset).parameter_count == preset.parameters
+
+
+def built(preset):
+    values = yaml.safe_load(preset.path.read_text())
+    values["option"] = [f"{name}={value}" for name, value in values["option"].items()]
+    fields = {field.name for field in dataclasses.fields(make.ModelOptions)}
+    few = like(preset, 1)
+    return make._build(
+        make.ModelOptions(**{name: value for name, value in values.items() if name in fields}),
+        Dataset("few", few, few, few),
+    )
+
+
+def command(*arguments):
+    """The command line, in this process."""
+    from nextpixel.cli.app import app
+
+    return app(list(arguments), standalone_mode=False)
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """What a run of `train` with these arguments records, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEXTPIXEL_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        monkeypatch.setattr(
+            make, "run_training", lambda *args, describe, **kwargs: (_ for _ in ()).throw(Seen(args, describe))
+        )
+        with pytest.raises(Seen) as seen:
+            command("train", *arguments)
+        (model, data, training), describe = seen.value.args
+        return model, data, training, describe["data"]
+
+    return run
+
+
+def test_flags_win_over_a_config_file_and_that_over_a_preset_in_any_order(recorded, tmp_path):
+    (tmp_path / "c.yaml").write_text("epochs: 7\nbatch_size: 5\n")
+    small = ["--option", "layers=2", "--option", "features=4"]
+    words = ["--preset", "cpu-5-minutes"], ["--config", "c.yaml"], ["digits"], ["--batch-size", "3"]
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]):
+        model, _, training, _ = recorded(*[word for at in order for word in words[at]], *small)
+        assert (training.epochs, training.batch_size, training.learning_rate) == (7, 3, 3e-3)
+        assert model.family == "gated_pixelcnn"
+    model, _, training, _ = recorded("digits", "--preset", "cpu-5-minutes")
+    assert (training.epochs, model.parameter_count) == (60, 123_953)
+
+
+def test_a_path_gets_the_general_one_and_another_sets_is_had_by_its_name(recorded, tmp_path):
+    for i in range(12):
+        Image.fromarray(np.full((40, 50, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+    model, data, _, described = recorded(str(tmp_path), "--preset", "cpu-5-minutes")
+    assert (data.shape, described["fit"]) == ((3, 32, 32), "resize")
+    assert model.parameter_count == preset_for("pictures", "cpu-5-minutes").parameters
+    _, _, training, _ = recorded("digits", "--preset", "mnist/cpu-2-hours", "--binarise", "threshold")
+    assert (training.epochs, training.ema) == (16, 0.9995)
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "says"),
+    [
+        ("mnist", "cpu-5-minute", r"no preset 'cpu-5-minute', but cpu-5-minutes, .*Did you mean 'cpu-5-minutes'"),
+        ("pneumonia_mnist", "cpu-2-hours", "no presets for pneumonia_mnist, but for binarized_mnist"),
+        ("mnist", "nothing/cpu-2-hours", "no presets for nothing"),
+        ("mnist", "../../secrets", "no presets for"),
+    ],
+)
+def test_what_is_not_there_is_said(data, wanted, says):
+    with pytest.raises(UserError, match=says):
+        preset_for(data, wanted)
+
+
+def test_config_presets_lists_all(capsys, tmp_path):
+    command("config", "presets", "--json", str(tmp_path / "p.json"))
+    assert "gated_pixelcnn" in capsys.readouterr().out
+    found = json.loads((tmp_path / "p.json").read_text())["presets"]
+    assert [(one["data"], one["budget"]) for one in found] == [(one.data, one.budget) for one in PRESETS]
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(
+            p, marks=() if p.budget == "cpu-5-minutes" and p.data in ("digits", "pictures") else pytest.mark.full
+        )
+        for p in PRESETS
+    ],
+    ids=lambda one: f"{one.data}/{one.budget}",
+)
+def test_a_training_starts_with_it(preset, tmp_path, monkeypatch):
+    """One step of a tiny model of the preset's family, with all its other settings but the device's."""
+    monkeypatch.chdir(tmp_path)
+    few = like(preset)
+    data = Dataset("few", few, few[:2], few[:2])
+    monkeypatch.setattr(make, "load_data", lambda source, images: data)
+    tiny = {"gated_pixelcnn": ["layers=2", "features=4"], "pixelcnnpp": ["blocks=1", "features=6", "scales=2"]}
+    small = [word for one in tiny[preset.family] for word in ("--option", one)]
+    monkeypatch.setattr(make, "_finish", lambda *args: None)
+    command(
+        "train",
+        preset.data,
+        "--preset",
+        f"{preset.data}/{preset.budget}",
+        *small,
+        "--epochs",
+        "1",
+        "--run",
+        "run",
+        "--device",
+        "cpu",
+        "--precision",
+        "32",
+        "--no-compile",
+        "--sample-every",
+        "0",
+    )
+    recorded = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert recorded["train"]["batch_size"] == yaml.safe_load(preset.path.read_text())["batch_size"]
+    assert (tmp_path / "run" / "model").is_dir()

@@ -30,6 +30,7 @@ COMMANDS = [
     ["decompress"],
     ["verify"],
     ["push"],
+    ["serve"],
     ["freeze"],
     ["check"],
     ["info"],

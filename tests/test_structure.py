@@ -20,6 +20,7 @@ Module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped`, 
                                  coding, images, causal                 (never networks or heads)
     figures                   -> the same, and figures
     tasks                     -> tasks, figures, checks, and what these may import but causal
+    web                       -> tasks, what these may import, causal, and web
     cli                       -> anything but __main__
     __init__                  -> anything but cli
     __main__                  -> cli
@@ -86,7 +87,8 @@ ALLOWED = {
     "checks": CHECKING,
     "figures": {*CHECKING, "figures"},
     "tasks": {*ANY_MODEL, "checks", "figures", "tasks"},
-    "cli": {*CHECKING, "figures", "tasks", "exact", "networks", "heads", "embedding", "cli"},
+    "web": {*CHECKING, "figures", "tasks", "web"},
+    "cli": {*CHECKING, "figures", "tasks", "exact", "networks", "heads", "embedding", "web", "cli"},
     "__main__": {"cli"},
 }
 FOR_TYPES = {

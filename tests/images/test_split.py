@@ -38,6 +38,7 @@ def test_a_split_knows_its_size_and_keeps_small_integers():
         (-1, [5]),
         (slice(1, 4), [1, 2, 3]),
         (slice(None, None, -2), [5, 3, 1]),
+        (slice(1, 4, -1), []),
         ([4, 0, 4], [4, 0, 4]),
         (torch.tensor([5, 1]), [5, 1]),
         (torch.tensor([1, 0], dtype=torch.uint8), [1, 0]),

@@ -15,6 +15,7 @@ from nextpixel.images import Dataset, Split
 from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
+from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.export import check_kind
 from nextpixel.tasks.run_folder import RunFolder
 
@@ -100,6 +101,20 @@ def _recorded(where: str, model: Model) -> dict[str, Any] | None:
     folder = RunFolder(where)
     recorded = folder.read_config().get("data") if folder.config.is_file() else model.card.get("data_options")
     return recorded if isinstance(recorded, dict) and "source" in recorded else None
+
+
+def recorded_test(where: str, model: Model) -> Split | None:
+    """The test split of the data that a model was trained on, where they are on this machine already; else None."""
+    recorded = _recorded(where, model)
+    try:
+        if recorded is None:
+            return None
+        source, options = recorded_data(recorded, "")
+        test = load_data(source, options, download=False).test
+        check_split(model, test)
+        return test
+    except UserError:
+        return None
 
 
 def split_of(data: Dataset, name: str) -> Split:

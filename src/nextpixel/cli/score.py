@@ -105,7 +105,7 @@ def score(
         )
         typer.echo(f"The threshold was saved: {threshold.save(folder)}", err=True)
     else:
-        threshold = _saved_threshold(model, opened, other, by, options)
+        threshold = saved_threshold(model, opened, other, by, options)
     if by == "distance" and threshold is None:
         raise UserError("The score 'distance' needs normal images to compare with: name them (--calibrate NORMAL).")
     found = scoring.score(
@@ -148,7 +148,7 @@ def _folder(where: str) -> Path:
     raise UserError(f"{where} is no folder here, so no threshold can be saved in it: save the model in one first.")
 
 
-def _saved_threshold(
+def saved_threshold(
     where: str, model: Model, other: Model | None, by: str, options: scoring.ScoreOptions
 ) -> calibrating.Threshold | None:
     """The threshold that was saved with the model, if it applies; says why not."""

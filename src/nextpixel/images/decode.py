@@ -48,20 +48,27 @@ def decode(path: Path) -> Image.Image:
         return decode_file(file, str(path))
 
 
-def decode_file(file: BinaryIO, name: str) -> Image.Image:
-    """The same of an open file; `name` stands in errors. Safe from several threads at once."""
+def decode_file(
+    file: BinaryIO, name: str, formats: list[str] | None = None, most_pixels: int | None = None
+) -> Image.Image:
+    """The same of an open file; `name` stands in errors. Safe from several threads at once.
+
+    formats: Pillow's names of those that are read, by default all that are pictures. most_pixels: more are refused, by
+    what the header says, before anything is decoded; by default ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    most = most_pixels or Image.MAX_IMAGE_PIXELS
     try:
         header = file.read(25)
         file.seek(0)
-        with Image.open(file, formats=_formats()) as opened:
-            _check_pixels(opened)
+        with Image.open(file, formats=formats or _formats()) as opened:
+            _check_pixels(opened, most)
             deep = _is_deep(opened, header)
             opened.load()
             # Taken before the picture is copied, because the copy may lose the transparent colour.
             transparent = "transparency" in opened.info
             picture = ImageOps.exif_transpose(opened)
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-        raise _unreadable(error) from error
+        raise _unreadable(error, most) from error
     return _as_grey_or_rgb(picture, transparent, deep, name)
 
 
@@ -79,27 +86,26 @@ def read_header(file: BinaryIO, name: str) -> Header:
         header = file.read(25)
         file.seek(0)
         with Image.open(file, formats=_formats()) as opened:
-            _check_pixels(opened)
+            _check_pixels(opened, Image.MAX_IMAGE_PIXELS)
             deep, mode = _is_deep(opened, header), opened.mode
             # Asked for a mark that a PNG does not have in front, Pillow would decode all of it.
             marked = opened.format != "PNG" or "exif" in opened.info
             turned = marked and opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = opened.size
     except Exception as error:
-        raise _unreadable(error) from error
+        raise _unreadable(error, Image.MAX_IMAGE_PIXELS) from error
     _check_mode(mode, deep, name)
     return Header(*((width, height) if turned else (height, width)), mode not in _GREY)
 
 
-def _check_pixels(picture: Image.Image) -> None:
-    most = Image.MAX_IMAGE_PIXELS
+def _check_pixels(picture: Image.Image, most: int | None) -> None:
     if most is not None and picture.width * picture.height > most:
         raise Image.DecompressionBombError
 
 
-def _unreadable(error: Exception) -> UnreadableError:
+def _unreadable(error: Exception, most: int | None) -> UnreadableError:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return UnreadableError(f"more than {Image.MAX_IMAGE_PIXELS} pixels")
+        return UnreadableError(f"more than {most} pixels")
     return UnreadableError(str(error) or type(error).__name__)
 
 

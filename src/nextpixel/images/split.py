@@ -192,7 +192,8 @@ def as_selection(index: Index, count: int) -> slice | Tensor:
     """What chooses images out of `count`, as a forward slice, or a tensor of integers or of truth values."""
     if isinstance(index, slice):
         start, stop, step = index.indices(count)
-        return index if step > 0 else torch.arange(start, stop, step)  # tensors take no negative steps
+        # Tensors take no negative steps, and torch.arange no empty ones.
+        return index if step > 0 else torch.tensor(range(start, stop, step), dtype=torch.long)
     if isinstance(index, int | np.integer):
         if not -count <= index < count:
             raise IndexError(f"image {index} of {count}")

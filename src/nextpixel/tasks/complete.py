@@ -14,7 +14,7 @@ from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import storage_dtype
 from nextpixel.model import Model
 from nextpixel.multiscale import MultiScaleModel
-from nextpixel.tasks.drawing import SampleOptions, begun, choose, chosen, uniform_noise
+from nextpixel.tasks.drawing import SampleOptions, begun, chosen, symbols, uniform_noise
 from nextpixel.tasks.lookahead import MOST_SYMBOLS, Gaussian
 from nextpixel.tasks.masks import known_pixels
 from nextpixel.tasks.particles import Drawn, ends, fill, log_prob_in_sequence
@@ -189,12 +189,8 @@ def _fill_exactly(
     first = int(mask.sum()) * source.shape[1]
     stepper = begun(model, source, conditions, first)
     log_p = torch.zeros_like(log_known)
-    while (position := stepper.position) is not None:
-        row, column, channel = position
-        log_pmf = stepper.log_pmf()
-        values = choose(log_pmf, noise[:, channel, row, column], options)
+    for values, log_pmf in symbols(stepper, noise, options):
         log_p += log_pmf.gather(1, values[:, None])[:, 0].double().cpu()
-        stepper.push(values)
         steps.to(steps.done + 1)
     alone = torch.full((len(source),), torch.inf, dtype=torch.float64)  # no particles compete
     return Drawn(stepper.images.cpu(), log_p, log_known, alone, alone)

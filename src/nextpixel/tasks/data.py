@@ -30,8 +30,9 @@ class DataOptions:
     """folder that already holds the named sets; looked at before any download (also $NEXTPIXEL_DATA)"""
 
 
-def load_data(source: str, options: DataOptions | None = None) -> Dataset:
-    """The data set of that name or path; UserError in one sentence if it cannot be had."""
+def load_data(source: str, options: DataOptions | None = None, download: bool = True) -> Dataset:
+    """The data set of that name or path; UserError in one sentence if it cannot be had. download: whether a named set
+    that is nowhere on this machine may be fetched."""
     options = options or DataOptions()
     if not source:
         raise UserError("The name of the data is empty: give a name (nextpixel data list) or a path.")
@@ -43,6 +44,7 @@ def load_data(source: str, options: DataOptions | None = None) -> Dataset:
         channels=options.channels or None,  # type: ignore[arg-type]
         size=size_of(options.size),
         fit=options.fit,
+        download=download,
         lazy={"auto": None, "yes": True, "no": False}[options.lazy],
     )
 

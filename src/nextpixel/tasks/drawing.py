@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -44,13 +44,20 @@ class SampleOptions:
             raise UserError(f"batch_size must be positive, not {self.batch_size}.")
 
 
-def draw(stepper: Stepper, noise: Tensor, options: SampleOptions, steps: Steps | None = None) -> None:
-    """Go on to the end of the pictures with noise [n, C, H, W] in [0, 1)."""
-    pushed = 0
+def symbols(stepper: Stepper, noise: Tensor, options: SampleOptions) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go on to the end of the pictures with noise [n, C, H, W] in [0, 1). Gives each symbol when it has been pushed:
+    its values [n], and the log-probabilities [n, K] that they were drawn from."""
     while (position := stepper.position) is not None:
         row, column, channel = position
-        stepper.push(choose(stepper.log_pmf(), noise[:, channel, row, column], options))
-        pushed += 1
+        log_pmf = stepper.log_pmf()
+        values = choose(log_pmf, noise[:, channel, row, column], options)
+        stepper.push(values)
+        yield values, log_pmf
+
+
+def draw(stepper: Stepper, noise: Tensor, options: SampleOptions, steps: Steps | None = None) -> None:
+    """Go on to the end of the pictures, as `symbols` does."""
+    for pushed, _ in enumerate(symbols(stepper, noise, options), 1):
         if steps is not None and pushed % (stepper.width * stepper.channels) == 0:  # as many as a row, in any order
             steps.to(steps.done + 1)
 

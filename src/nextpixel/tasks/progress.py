@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +20,22 @@ from nextpixel.tasks.batches import Batches
 LINE_EVERY = 30.0  # seconds between lines when standard error is not a terminal
 RARELY = 60.0  # seconds between lines about what may happen often
 FIRST_LINE = 5.0  # seconds to the first one: soon enough to see that it runs, and for how long
+
+
+Watcher = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and how much there is."""
+
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextlib.contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Every task of this thread calls `watcher` at each of its steps; what the watcher raises ends the task."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class Steps:
@@ -59,6 +77,8 @@ class Steps:
 
     def to(self, done: int, figure: str = "") -> None:
         self.done = done
+        if (watcher := _watcher.get()) is not None:
+            watcher(self.what, done, self.total)
         if self.bar is not None:
             self.bar.update(self.task, completed=done, figure=figure)
         elif self.show and time.monotonic() - self.spoke > (FIRST_LINE if self.spoke == self.began else LINE_EVERY):

@@ -44,7 +44,7 @@ def sample(
     height, width = size or model.shape[1:]
     if height < 1 or width < 1:
         raise UserError(f"The size of a picture must be positive, not {height}x{width}.")
-    conditions = model.condition_parts(_classes(model, n, condition, options.seed), n)
+    conditions = model.condition_parts(classes_of(model, n, condition, options.seed), n)
     pictures = torch.zeros(n, model.shape[0], height, width, dtype=storage_dtype(model.levels))
     batches = _in_batches(model.in_order(options.order) if options.order else model, n, options)
     passes: list[Tensor] = []
@@ -92,7 +92,7 @@ def with_overrides(options: Any, overrides: dict[str, Any]) -> Any:
     return dataclasses.replace(options, **overrides)
 
 
-def _classes(model: Model, n: int, condition: Any, seed: int) -> Any:
+def classes_of(model: Model, n: int, condition: Any, seed: int) -> Any:
     """The condition, with classes chosen where none were given."""
     if model.condition is None or not model.condition.only_classes:
         return None if isinstance(condition, str) else condition

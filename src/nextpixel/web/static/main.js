@@ -1,0 +1,102 @@
+// The page: models, tabs, and what is asked when.
+
+import { get } from "./api.js";
+import { board, draw, fresh, takeTest, toolsFor } from "./board.js";
+import { forgetCompressed } from "./compress.js";
+import { forget } from "./drawing.js";
+import { forgetInside, inside, redraw } from "./inside.js";
+import { distributions, forgetDistributions, pointed } from "./next.js";
+import { complain, element, option, say, state } from "./state.js";
+import { surprise } from "./surprise.js";
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+const WITH_BOARD = ["complete", "surprise", "next", "compress"];
+const ASKED = { surprise, next: distributions, inside };
+const WAIT_MS = 150; // after the last change
+let timer = null;
+
+function soon() {
+  clearTimeout(timer);
+  forgetCompressed();
+  timer = setTimeout(() => { if (WITH_BOARD.includes(board.tab)) ASKED[board.tab]?.(); }, WAIT_MS);
+}
+
+function open(tab) {
+  const name = tab.getAttribute("aria-controls");
+  for (const other of tabs) {
+    other.setAttribute("aria-selected", other === tab);
+    other.tabIndex = other === tab ? 0 : -1;
+    element(other.getAttribute("aria-controls")).hidden = other !== tab;
+  }
+  const withBoard = WITH_BOARD.includes(name);
+  element("board-area").hidden = !withBoard;
+  document.querySelector("main").classList.toggle("with-board", withBoard);
+  toolsFor(name);
+  say("");
+  history.replaceState(null, "", `#${name}`);
+  ASKED[name]?.();
+}
+for (const tab of tabs) {
+  tab.addEventListener("click", () => open(tab));
+  tab.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const other = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+    other.focus();
+    open(other);
+  });
+}
+
+function card(model) {
+  const list = document.createElement("dl");
+  const add = (name, value) => {
+    if (value === null || value === undefined) return;
+    if (typeof value === "object" && !Array.isArray(value)) { for (const [key, inner] of Object.entries(value)) add(`${name} ${key}`.trim(), inner); return; }
+    const term = document.createElement("dt"), text = document.createElement("dd");
+    term.textContent = name.replaceAll("_", " ");
+    text.textContent = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(4) : String(value);
+    list.append(term, text);
+  };
+  add("name", model.name);
+  add("", model.card);
+  add("", model.facts);
+  element("card").replaceChildren(list);
+}
+
+function choose(model) {
+  state.model = model;
+  const classes = element("class");
+  element("class-label").hidden = model.classes === null;
+  classes.replaceChildren(option("", "any"), ...Array.from({ length: Math.min(model.classes ?? 0, 1000) }, (_, k) => option(k, k)));
+  forget();
+  forgetDistributions();
+  forgetInside();
+  forgetCompressed();
+  card(model);
+  fresh(model);
+  if (model.test_pictures) takeTest();
+  const current = tabs.find((tab) => tab.getAttribute("aria-selected") === "true");
+  if (current.id === "tab-inside") inside();
+}
+
+element("card-button").addEventListener("click", (event) => {
+  const shown = element("card").hidden;
+  element("card").hidden = !shown;
+  event.target.setAttribute("aria-expanded", shown);
+});
+element("model").addEventListener("change", (event) => choose(state.models[event.target.selectedIndex]));
+element("class").addEventListener("change", soon);
+board.changed = soon;
+board.pointed = () => { if (board.tab === "next") pointed(); };
+addEventListener("resize", () => { if (board.tab === "next") pointed(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { draw(); redraw(); if (board.tab === "next") pointed(); });
+
+try {
+  const { models } = await get("/api/models");
+  state.models = models;
+  element("model").replaceChildren(...models.map((model, k) => option(k, model.name)));
+  choose(models[0]);
+  const wanted = tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
+  if (wanted) open(wanted);
+  document.documentElement.dataset.ready = "yes";
+} catch (error) { complain(error); }

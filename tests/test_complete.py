@@ -18,7 +18,7 @@ def chosen(condition, indices):
 
 
 @every_kind
-@pytest.mark.parametrize("pixels", [0, 1, 3, 5])
+@pytest.mark.parametrize("pixels", [1, 3, 5])
 def test_equal_to_the_naive_sampler(kind, pixels):  # noqa: F811
     model, condition = kind
     height, width = model.shape[1:]
@@ -35,7 +35,7 @@ def test_equal_to_the_naive_sampler(kind, pixels):  # noqa: F811
 
 @pytest.mark.parametrize("family", ["pixelcnn", "gated_pixelcnn"])
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("pixels", [0, 1, 2, 3])
+@pytest.mark.parametrize("pixels", [1, 2, 3])
 def test_nats_are_those_of_the_rest_given_what_is_known(tiny, family, channels, pixels):
     """−log p(rest | known) = log p(known) − log p(all), with p(known) as the sum over every possible rest."""
     model = tiny(family, shape=(channels, 2, 2), levels=2, double=True, spread=0.4)
@@ -49,6 +49,7 @@ def test_nats_are_those_of_the_rest_given_what_is_known(tiny, family, channels, 
         log_known = torch.logsumexp(log_p[same], 0)
         log_all = model.log_prob(done.images[index, fill][None])[0].detach()
         assert float(done.nats[index, fill]) == pytest.approx(float(log_known - log_all), abs=1e-9)
+        assert float(done.log_evidence[index]) == pytest.approx(float(log_known), abs=1e-9)
     assert float(done.nats.min()) > 0
 
 
@@ -133,23 +134,30 @@ def prefix(*pixels):
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        (prefix(1), "raster order"),
-        (prefix(0, 1, 3), "raster order"),
-        (prefix(19), "raster order"),
-        (prefix(*range(5, 10)), "raster order"),
         (prefix(*range(20)), "nothing to complete"),
+        (prefix(), "with sample"),
+        (2 * prefix(1).long(), "1 or 0"),
+        (prefix(1).float() / 2, "1 or 0"),
         (torch.zeros(4, 4, dtype=torch.bool), "4x5"),
         (torch.zeros(5, 4, dtype=torch.bool), "4x5"),
         (torch.zeros(20, dtype=torch.bool), "4x5"),
         (torch.zeros(1, 4, 5, dtype=torch.bool), "4x5"),
-        (4, "between 0 and 3"),
-        (5, "between 0 and 3"),
-        (-1, "between 0 and 3"),
+        (4, "between 1 and 3"),
+        (5, "between 1 and 3"),
+        (-1, "between 1 and 3"),
+        (0, "with sample"),
     ],
 )
-def test_masks_that_cannot_be_honoured_are_refused(tiny, known, words, assert_sentence):
+def test_what_is_no_mask_of_a_part_is_refused(tiny, known, words, assert_sentence):
     with pytest.raises(UserError, match=words) as caught:
         npx.complete(tiny(), torch.zeros(2, 1, 4, 5, dtype=torch.long), known)
+    assert_sentence(caught)
+
+
+@pytest.mark.parametrize("known", [prefix(1), prefix(0, 1, 3), prefix(19), prefix(*range(5, 10))], ids=str)
+def test_exact_refuses_what_is_known_later(tiny, known, assert_sentence):
+    with pytest.raises(UserError, match=r"raster order .* cannot be taken into account") as caught:
+        npx.complete(tiny(), torch.zeros(2, 1, 4, 5, dtype=torch.long), known, method="exact")
     assert_sentence(caught)
 
 
@@ -163,6 +171,7 @@ def test_masks_that_cannot_be_honoured_are_refused(tiny, known, words, assert_se
         ({}, torch.zeros(2, 1, 4, 5, dtype=torch.long), {"fills": 0}),
         ({}, torch.zeros(2, 1, 4, 5, dtype=torch.long), {"fils": 2}),
         ({}, torch.zeros(2, 1, 4, 5, dtype=torch.long), {"condition": 1}),
+        ({}, torch.zeros(0, 1, 4, 5, dtype=torch.long), {}),
         ({"classes": 3}, torch.zeros(2, 1, 4, 5, dtype=torch.long), {}),
         ({"classes": 3}, torch.zeros(2, 1, 4, 5, dtype=torch.long), {"condition": 3}),
         ({"classes": 3}, torch.zeros(2, 1, 4, 5, dtype=torch.long), {"condition": torch.tensor([0])}),

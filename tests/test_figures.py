@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from nextpixel import figures
+from nextpixel.images.pictures import UNKNOWN_COLOUR
 
 
 def shown(axes):
@@ -66,14 +67,15 @@ def test_the_page_of_completions(tmp_path):
     originals = torch.randint(1, 4, (3, 1, 4, 5))
     completed = torch.randint(1, 4, (3, 2, 1, 4, 5))
     kept = originals.clone()
-    figure = figures.completion_page(originals, completed, 2, 4)
+    mask = torch.arange(4)[:, None].expand(4, 5) < 2
+    figure = figures.completion_page(originals, completed, mask, 4)
     drawn = shown(figure.axes)
     assert len(figure.axes) == 4 * 3
     for column in range(3):
         assert np.array_equal(drawn[column], originals[column, 0].numpy() * 85)
         known = drawn[3 + column]
-        assert np.array_equal(known[:2], originals[column, 0, :2].numpy() * 85)
-        assert len(np.unique(known[2:])) == 1, "what was not known must not be shown"
+        assert np.array_equal(known[:2], originals[column, 0, :2, :, None].numpy().repeat(3, 2) * 85)
+        assert (known[2:] == UNKNOWN_COLOUR).all(), "what was not known must not be shown"
         for fill in range(2):
             assert np.array_equal(drawn[(2 + fill) * 3 + column], completed[column, fill, 0].numpy() * 85)
     assert torch.equal(originals, kept)

@@ -298,7 +298,7 @@ def test_unknown_methods_are_refused(tiny, assert_sentence):
     with pytest.raises(UserError, match="Did you mean 'guess'") as caught:
         npx.sample(build(tiny, "pixelcnn"), n=1, method="gues")
     assert_sentence(caught)
-    with pytest.raises(UserError, match="symbol by symbol") as caught:
+    with pytest.raises(UserError, match="there are: auto, exact, particles, ignore") as caught:
         npx.complete(build(tiny, "pixelcnn"), torch.zeros(1, 1, 5, 4, dtype=torch.long), 1, method="guess")
     assert_sentence(caught)
 

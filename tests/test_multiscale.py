@@ -323,12 +323,11 @@ def test_known_parts_that_are_not_predicted_first_are_refused(assert_sentence):
     first_pixels = torch.arange(20).view(4, 5) < 2
     for known in (1, 2, first_pixels):
         with pytest.raises(UserError, match="first the small picture, in rows and columns 0, 2, 4") as caught:
-            npx.complete(model, x, known)
+            npx.complete(model, x, known, method="exact")
         assert_sentence(caught)
     with pytest.raises(UserError, match="small picture first") as caught:
         model.stepper(1).prefill(x[:, :, :2])
     assert_sentence(caught)
-    assert npx.complete(model, x, 0).images.shape == (1, 1, 1, 4, 5)
 
 
 def test_rows_that_are_predicted_first_may_be_known():

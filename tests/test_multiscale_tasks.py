@@ -269,9 +269,12 @@ def test_all_commands_from_training_to_checking(nextpixel, tmp_path):
     status, out, _ = nextpixel("info run")
     assert status == 0
     assert "small options" in out or "small option layers" in out
-    status, out, err = nextpixel("complete run --rows 4")
+    status, out, err = nextpixel("complete run --rows 4 --method exact")
     assert status == 2
     assert "first the small picture" in err
+    status, out, err = nextpixel("complete run --rows 4 -n 1 --fills 1 --particles 3")
+    assert status == 0, err
+    assert "approximate" in out
     status, out, _ = nextpixel("check run")
     assert status == 0
     assert "all checks passed" in out

@@ -16,9 +16,8 @@ pytest.importorskip("fastapi")
 from web_server import client, events, named
 
 from nextpixel.images.levels import binarise, to_grey
-from nextpixel.tasks.complete import Completions
 from nextpixel.tasks.threshold import calibrate
-from nextpixel.web import drawing, looking
+from nextpixel.web import looking
 from nextpixel.web.served import Served
 from nextpixel.web.served import named as names_of
 
@@ -128,25 +127,16 @@ def test_complete_keeps_what_is_known_and_says_what_the_rest_costs(tiny, case):
     assert torch.equal(same.images[0].long(), pictures)
 
 
-def test_other_holes_are_left_to_complete(tiny, monkeypatch):
+def test_other_holes_are_left_to_complete(tiny):
     model = tiny()
     image, known = torch.zeros(1, 1, 4, 5, dtype=torch.long), torch.ones(4, 5, dtype=torch.bool)
     known[0, 0] = False
-    filled = image.repeat(2, 1, 1, 1)
-    filled[1, 0, 0, 0] = 3
-
-    def approximate(model, images, mask, fills, options, condition):
-        assert torch.equal(mask, known)
-        assert fills == 2
-        return Completions(filled[None], torch.tensor([[0.5, 2.5]]), exact=False)
-
-    monkeypatch.setattr(drawing, "complete", approximate)
     with client(model) as asked:
-        ask = {"image": image[0].tolist(), "known": known.tolist(), "fills": 2}
+        ask = {"image": image[0].tolist(), "known": known.tolist(), "fills": 2, "seed": 3}
         found = events(asked.post("/api/complete", json=ask))
-    last = named(found, "pictures")[0]
-    assert (last["exact"], last["nats"]) == (False, [0.5, 2.5])
-    assert torch.equal(drawn(found, 2, model.shape, start=image), filled)
+    last, same = named(found, "pictures")[0], npx.complete(model, image, known, fills=2, seed=3)
+    assert (last["exact"], last["nats"], last["ess"]) == (False, same.nats[0].tolist(), same.ess[0].tolist())
+    assert torch.equal(drawn(found, 2, model.shape, start=image), same.images[0].long())
 
 
 def test_complete_asks_for_a_class_and_for_something_to_do(tiny):

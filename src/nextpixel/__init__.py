@@ -12,7 +12,7 @@ from nextpixel.saving import load
 from nextpixel.shipped import shipped
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.baselines import baselines
-from nextpixel.tasks.complete import Completions, complete
+from nextpixel.tasks.complete import CompleteOptions, Completions, complete
 from nextpixel.tasks.compress import CompressOptions, bits_map, compress
 from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
 from nextpixel.tasks.detect import detect
@@ -30,6 +30,7 @@ from nextpixel.tasks.tune import TuneOptions, tune
 from nextpixel.version import __version__
 
 __all__ = [
+    "CompleteOptions",
     "Completions",
     "CompressOptions",
     "Dataset",

@@ -16,6 +16,7 @@ from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.evaluate import check_split
+from nextpixel.tasks.export import check_kind
 from nextpixel.tasks.processes import torchrun
 from nextpixel.tasks.run_folder import RunFolder
 
@@ -28,6 +29,32 @@ ModelPath = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="also write the result to this file")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
 Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]
+
+Data = Annotated[
+    str | None, typer.Argument(help="name or path; default: what the model was trained on", show_default=False)
+]
+WhichSplit = Annotated[str, typer.Option(help="train, valid or test")]
+
+
+def _pictures_file(out: Path) -> Path:
+    check_kind(out)
+    writable(out if out.suffix else out / "0.png")
+    return out
+
+
+def _gif_file(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".gif":
+        raise UserError(f"The name {path.name} of an animation must end in .gif.")
+    return writable(path)
+
+
+PicturesFile = Annotated[
+    Path, typer.Option(callback=_pictures_file, help="a .png page, a .npy or .npz array, or a folder of the pictures")
+]
+Gif = Annotated[
+    Path | None,
+    typer.Option("--gif", callback=_gif_file, help="also an animated GIF of the first pictures, pixel by pixel"),
+]
 
 
 def open_model(where: str, device: str = "cpu") -> Model:

@@ -19,6 +19,7 @@ from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.complete import complete
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.evaluate import evaluate
+from nextpixel.tasks.masks import known_pixels
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
 from nextpixel.tasks.train import TrainOptions, train
@@ -55,7 +56,8 @@ def run_demo(out: Path, epochs: int = 0) -> dict[str, Any]:
     some = spaced(data.test, 10)
     half = data.shape[1] // 2
     done = complete(model, some.images, half, fills=3, condition=some.labels)
-    figures.completion_page(some.images, done.images, half, data.levels).savefig(out / "completions.png")
+    known = known_pixels(half, len(some), data.shape[1:])
+    figures.completion_page(some.images, done.images, known, data.levels).savefig(out / "completions.png")
     figures.surprise_map(model, some.images, some.labels).savefig(out / "surprise.png")
     figures.curve(run.read_metrics(), simple).savefig(out / "curve.png")
     seconds = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Commands that use a trained model: evaluate, sample, complete, push."""
+"""Commands that use a trained model: evaluate, sample, push."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import typer
 from nextpixel import figures
 from nextpixel.cli.arguments import (
     Class,
+    Data,
     Device,
+    Gif,
     Json,
     ModelPath,
+    PicturesFile,
+    WhichSplit,
     check_work,
     class_condition,
     open_data,
@@ -21,36 +25,20 @@ from nextpixel.cli.arguments import (
     split_of,
 )
 from nextpixel.cli.options import flags_of
-from nextpixel.cli.output import console, table, with_error, writable, write_json
+from nextpixel.cli.output import console, table, with_error, write_json
 from nextpixel.errors import UserError
-from nextpixel.tasks import complete as completing
 from nextpixel.tasks import evaluate as evaluating
 from nextpixel.tasks import sample as sampling
-from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.drawing import SampleOptions
-from nextpixel.tasks.export import check_kind, save_pictures
+from nextpixel.tasks.export import save_pictures
 from nextpixel.tasks.processes import first_process
-
-Data = Annotated[
-    str | None, typer.Argument(help="name or path; default: what the model was trained on", show_default=False)
-]
-WhichSplit = Annotated[str, typer.Option(help="train, valid or test")]
 
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel evaluate runs/gated_pixelcnn-mnist --json card.json")(evaluate)
     app.command(epilog="Example: nextpixel sample nextpixel-demo/run -n 100 --class each --out samples.png")(sample)
-    app.command(epilog="Example: nextpixel complete nextpixel-demo/run --rows 4 --fills 3 --out completions.png")(
-        complete
-    )
     app.command(epilog="Example: nextpixel push nextpixel-demo/run my-name/my-model")(push)
-
-
-def _pictures_file(out: Path) -> Path:
-    check_kind(out)
-    writable(out if out.suffix else out / "0.png")
-    return out
 
 
 @flags_of(options=evaluating.EvaluateOptions, images=DataOptions)
@@ -115,9 +103,8 @@ def _order_rows(result: evaluating.Evaluation) -> list[tuple[str, str]]:
 @flags_of(options=SampleOptions)
 def sample(
     model: ModelPath,
-    out: Annotated[
-        Path, typer.Option(callback=_pictures_file, help="a .png sheet, a .npy or .npz array, or a folder of pictures")
-    ] = Path("samples.png"),
+    out: PicturesFile = Path("samples.png"),
+    gif: Gif = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
     klass: Class = "",
     device: Device = "cpu",
@@ -129,53 +116,16 @@ def sample(
 ) -> None:
     """Draw pictures. The same seed gives the same pictures."""
     opened = open_model(model, device)
+    ordered = opened.in_order(options.order) if options.order else opened
+    if gif is not None and len(ordered.order_names) > 1:
+        raise UserError("Of a model of several orders each picture is drawn in its own: for --gif say --order NAME.")
     condition = class_condition(opened, klass, n)
     tell = functools.partial(typer.echo, err=True) if verbose else None
     pictures = sampling.sample(opened, n, options, condition=condition, progress=True, tell=tell)
     columns = opened.classes if klass == "each" else None
+    if gif is not None:
+        gif.write_bytes(figures.filling(ordered, pictures))
     console().print(f"{n} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
-
-
-@flags_of(options=SampleOptions, images=DataOptions)
-def complete(
-    model: ModelPath,
-    data: Data = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            callback=_pictures_file, help="a .png page, a .npy or .npz array, or a folder of the completed pictures"
-        ),
-    ] = Path("completions.png"),
-    rows: Annotated[int | None, typer.Option(help="rows that are known; default: the upper half")] = None,
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures of the split")] = 8,
-    fills: Annotated[int, typer.Option(min=1, help="completions per picture")] = 3,
-    split: WhichSplit = "test",
-    device: Device = "cpu",
-    *,
-    options: SampleOptions,
-    images: DataOptions,
-) -> None:
-    """Complete pictures of which only the first rows are known; class-conditional models are told the true class."""
-    opened = open_model(model, device)
-    part = spaced(split_of(open_data(model, opened, data, images), split), n)
-    evaluating.check_split(opened, part)
-    known = part.shape[1] // 2 if rows is None else rows
-    if opened.classes is not None and part.labels is None:
-        raise UserError(f"The model is class-conditional, but {part.name} has no labels.")
-    condition = part.labels if opened.classes is not None else None
-    done = completing.complete(opened, part.images, known, fills, options, condition=condition, progress=True)
-    if out.suffix.lower() == ".png":
-        figures.completion_page(part.images, done.images, known, part.levels).savefig(out)
-    else:
-        save_pictures(out, done.images.flatten(0, 1), part.levels)
-    table(
-        f"{len(part)} pictures, {known} rows known, {fills} fills each",
-        [
-            ("exact", "yes: draws from p(rest | known rows)"),
-            ("nats of a fill, mean", f"{float(done.nats.mean()):.2f}"),
-            ("written", out),
-        ],
-    )
 
 
 def push(

@@ -3,6 +3,7 @@
 from nextpixel.figures.animation import animation
 from nextpixel.figures.curves import curve
 from nextpixel.figures.fields import blind_spot, diagonal_bilstm, growth, receptive_field, row_lstm, skew, stacks
+from nextpixel.figures.filling import filling
 from nextpixel.figures.masks import connection_page, kernel_mask, mask_page, masked_layers, spatial_layers
 from nextpixel.figures.pages import bits_page, completion_page, surprise, surprise_map, surprise_sheet
 from nextpixel.figures.schedules import order_page, schedule_page, steps_by_diagonal, steps_by_pixel, steps_by_row
@@ -18,6 +19,7 @@ __all__ = [
     "connection_page",
     "curve",
     "diagonal_bilstm",
+    "filling",
     "growth",
     "kernel_mask",
     "ladder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from nextpixel.figures.style import new_figure, show, styled
 from nextpixel.images.levels import to_rgb
-from nextpixel.images.pictures import grid, to_uint8
+from nextpixel.images.pictures import grid, tinted, to_uint8
 from nextpixel.model import Model
 
 if TYPE_CHECKING:
@@ -47,17 +48,20 @@ def bits_page(images: Tensor, bits: Tensor, levels: int, title: str) -> Figure:
 
 
 @styled
-def completion_page(originals: Tensor, completed: Tensor, known_rows: int, levels: int) -> Figure:
-    """Originals [N, C, H, W], what was known of them, and fills [N, fills, C, H, W], one column a picture."""
+def completion_page(
+    originals: Tensor, completed: Tensor, known: Tensor, levels: int, names: Sequence[str] | None = None
+) -> Figure:
+    """Originals [N, C, H, W], what was known of them by a mask [H, W] or [N, H, W] (the rest is amber), and fills
+    [N, fills, C, H, W], one column a picture; names: of the fills."""
     n, fills = completed.shape[:2]
     figure, axes = new_figure(2 + fills, n, (0.95 * n + 1.1, 1.05 * (2 + fills)))
-    names = ["original", "known", *[f"fill {index + 1}" for index in range(fills)]]
+    seen = tinted(originals, levels, known)
     for column in range(n):
-        for row, image in enumerate([originals[column], originals[column], *completed[column]]):
-            show(axes[row, column], image, levels, known_rows=known_rows if row == 1 else None)
-            if row == 1:
-                axes[row, column].axhline(known_rows - 0.5, color="tab:red", linewidth=1.5)
-    for row, name in enumerate(names):
+        show(axes[0, column], originals[column], levels)
+        show(axes[1, column], seen[column], 256)
+        for fill in range(fills):
+            show(axes[2 + fill, column], completed[column, fill], levels)
+    for row, name in enumerate(["original", "known", *(names or [f"fill {index + 1}" for index in range(fills)])]):
         axes[row, 0].text(-0.15, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=8)
     return figure
 

@@ -73,12 +73,9 @@ def as_picture(image: Tensor, levels: int) -> np.ndarray[Any, Any]:
     return pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0)
 
 
-def show(axes: Axes, image: Tensor, levels: int, title: str = "", known_rows: int | None = None) -> None:
-    """Draw one image [C, H, W]; rows that are not known are grey, whatever the levels."""
-    picture = as_picture(image, levels).copy()
-    if known_rows is not None:
-        picture[known_rows:] = 128
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def show(axes: Axes, image: Tensor, levels: int, title: str = "") -> None:
+    """Draw one image [C, H, W]."""
+    axes.imshow(as_picture(image, levels), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.axis("off")
 

@@ -7,8 +7,8 @@ Keys of an .npz file, the first of these that is there:
 - ``train_images`` ... (and ``train_labels`` ...);
 - ``x_train`` ... (and ``y_train`` ...).
 
-Beside each: ``map`` and ``vector`` (or ``train_map``, ``train_vector`` ...), what a model may be conditioned on: a map is
-numbers [N,h,w] or [N,D,h,w], integers if they are codes; a vector numbers [N,V].
+Beside each: ``map`` and ``vector`` (or ``train_map``, ``train_vector`` ...), what a model may be conditioned on: a map
+is numbers [N,h,w] or [N,D,h,w], integers if they are codes; a vector numbers [N,V].
 
 Shape: [N,H,W]; or four axes, of which exactly one, the second or the last, has 1 or 3 entries: the channels.
 Levels, unless given: unsigned bytes are 2 levels if none is above 1, else 256; other integers the largest value

@@ -15,6 +15,7 @@ from nextpixel.images import levels as values
 from nextpixel.images.decode import UnreadableError, decode
 
 GAP_COLOUR = 128
+UNKNOWN_COLOUR = (255, 168, 64)  # amber: no level of a grey picture
 COMFORTABLE_SIDE = 512  # pixels; small grids are magnified to about this
 
 
@@ -23,6 +24,15 @@ def to_uint8(images: Tensor, levels: int) -> Tensor:
     if levels <= 256:
         return values.dequantise(images, levels)
     return values.quantise(images, 256, levels)
+
+
+def tinted(images: Tensor, levels: int, known: Tensor) -> Tensor:
+    """Images [N, C, H, W] (C = 3, or the first channel) as uint8 RGB [N, 3, H, W] in which pixels that are not known,
+    by a mask [H, W] or [N, H, W], have a colour of their own."""
+    shown = images if images.shape[1] == 3 else images[:, :1]
+    colours = values.to_rgb(to_uint8(shown.detach().cpu(), levels))
+    mask = known.cpu().expand(len(images), *images.shape[2:])[:, None]
+    return torch.where(mask, colours, torch.tensor(UNKNOWN_COLOUR, dtype=torch.uint8).view(1, 3, 1, 1))
 
 
 def grid(images: Tensor, levels: int, columns: int | None = None, gap: int = 1, zoom: int | None = None) -> Image.Image:

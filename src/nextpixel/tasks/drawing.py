@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nextpixel.errors import UserError
+from nextpixel.model import Model
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.progress import Steps
 
@@ -59,6 +60,22 @@ def draw(stepper: Stepper, noise: Tensor, options: SampleOptions, steps: Steps |
     for pushed, _ in enumerate(symbols(stepper, noise, options), 1):
         if steps is not None and pushed % (stepper.width * stepper.channels) == 0:  # as many as a row, in any order
             steps.to(steps.done + 1)
+
+
+def begun(model: Model, source: Tensor, conditions: dict[str, Tensor] | None, first: int) -> Stepper:
+    """A stepper at symbol `first` of the model's one order, with the earlier ones taken from source [n, C, H, W]: whole
+    rows of the order's grid in one parallel pass, what is left one by one."""
+    n, channels, height, width = source.shape
+    stepper: Stepper = model.stepper(n, conditions, (height, width))
+    order, pushed = (model.orders or (None,))[0], 0
+    if order is not None:
+        columns = order.grid(height, width)[1]
+        rows = first // (columns * channels)
+        stepper.prefill(order.forth(source)[:, :, :rows])
+        pushed = rows * columns * channels
+    for values in model.in_sequence(source)[:, pushed:first].unbind(1):
+        stepper.push(values)
+    return stepper
 
 
 def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:

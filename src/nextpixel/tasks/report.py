@@ -26,6 +26,7 @@ from nextpixel.tasks.complete import complete
 from nextpixel.tasks.evaluate import Evaluation, check_split
 from nextpixel.tasks.evaluate import evaluate as run_evaluation
 from nextpixel.tasks.html import drawing, heading, page, paragraph, preformatted, table
+from nextpixel.tasks.masks import known_pixels
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
 
@@ -204,8 +205,8 @@ def _completions(model: Model | None, data: Dataset | None, why: str) -> list[st
     if model is None or data is None:
         return [paragraph(f"No completions: {why}")]
     some = spaced(data.valid, SHOWN)
-    known = some.shape[1] // 2
-    done = complete(model, some.images, known, 3, condition=_condition(model, some))
+    known = known_pixels(some.shape[1] // 2, len(some), some.shape[1:])
+    done = complete(model, some.images, known, 3, condition=condition_of(model, some.condition()))
     text = "Validation pictures, their known upper halves, and three draws each from p(rest | known rows)."
     drawn = figures.completion_page(some.images, done.images, known, some.levels)
     return [drawing(drawn, "Pictures, their upper halves, and three completions of each.", text)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.model import Model
-from nextpixel.tasks.complete import complete
+from nextpixel.tasks.complete import CompleteOptions, Completions, complete
 from nextpixel.tasks.drawing import SampleOptions, symbols, uniform_noise
 from nextpixel.tasks.sample import classes_of
 from nextpixel.web.jobs import Event, Job
@@ -52,8 +52,8 @@ def fill(
         if model.in_sequence(known.expand(model.shape))[:first].all():
             yield from _fill_in_order(model, image, known, fills, condition, options, job)
             return
-    done = complete(served.model, image, known, fills, options, condition=condition)
-    model = served.model.each_order()[0]
+    done = complete(served.model, image, known, fills, CompleteOptions(**vars(options)), condition=condition)
+    model = served.model.in_order(done.order) if len(served.model.order_names) > 1 else served.model
     yield _begin(model, ~known, _labels(condition, fills))
     drawn = model.in_sequence(done.images[0])[:, model.in_sequence((~known).expand(model.shape))]
     yield {"event": "frame", "values": packed(drawn, model.levels), "nats": None}
@@ -127,10 +127,9 @@ def _pictures(model: Model, images: Tensor, nats: Tensor, exact: bool, **more: A
     }
 
 
-def _more(done: Any) -> dict[str, Any]:
+def _more(done: Completions) -> dict[str, Any]:
     """What else is known of completions that are not exact: the number of particles that they are worth."""
-    ess = getattr(done, "ess", None)
-    return {} if ess is None else {"ess": [float(value) for value in torch.as_tensor(ess).flatten()]}
+    return {} if done.exact else {"ess": done.ess[0].tolist()}
 
 
 def _labels(condition: int | None, n: int) -> Tensor | None:

@@ -46,8 +46,7 @@ def tiny(data, **options):
 
 
 def train(case, run, **more):
-    """50 steps, whose losses are all logged."""
-    keeper.LOG_EVERY = 1
+    """50 steps."""
     data = grey()
     return npx.train(tiny(data, orders=2), data, run=run, **COMMON, **CASES[case], **more)
 
@@ -69,6 +68,7 @@ def compress(**options):
 
 
 def main(folder, cases):
+    keeper.LOG_EVERY = 1
     for case in cases:
         if case == "evaluate":
             (folder / "evaluated").write_text(repr(evaluate(work=folder / "evaluate").nats))

@@ -228,7 +228,7 @@ def numbers(images):
 
 
 def epoch_of(batches):
-    return [(numbers(images), labels.tolist()) for images, labels, _ in batches]
+    return [(numbers(images), told["class"].tolist()) for images, told, _ in batches]
 
 
 def test_every_epoch_is_a_permutation_of_its_own():

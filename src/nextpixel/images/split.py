@@ -139,9 +139,7 @@ class Dataset:
             for kind in {**part.told, **self.train.told}:
                 told = [split.told[kind].shape[1:] for split in (part, self.train) if kind in split.told]
                 if len(told) < 2 or told[0] != told[1]:
-                    raise UserError(
-                        f"{part.name} and {self.train.name} must have a {kind} of one shape for each image."
-                    )
+                    raise UserError(f"{part.name} and {self.train.name} must have a {kind} of one shape an image.")
 
     @property
     def levels(self) -> int:

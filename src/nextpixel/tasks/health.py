@@ -61,6 +61,8 @@ def too_good(bits: float, data: Dataset) -> float | None:
 
 def leak_warning(model: Model, data: Dataset, train: float, valid: float | None) -> str | None:
     """What there is to say, in a sentence, about bits/dim that are too good; None if they are not."""
+    if model.condition is not None and not model.condition.only_classes:
+        return None  # a map may say all there is to know
     figures = [train] if valid is None else [train, valid]
     packed = too_good(min(figures), data)
     if packed is None:

@@ -220,7 +220,9 @@ def _surprise(model: Model | None, data: Dataset | None, why: str) -> list[str]:
     nats = [-one.log_prob(images, condition_of(model, told)) for images, told, _ in InOrder(some, 64)]
     bits = torch.cat(nats).double() / (math.log(2) * model.dims)
     error = f" ± {float(bits.std()) / math.sqrt(len(bits)):.4f}" if len(bits) > 1 else ""
-    given = "given their conditions, " if model.condition is not None else ""
+    given = ""
+    if model.condition is not None:
+        given = "given the class, " if model.condition.only_classes else "given their conditions, "
     order = "" if one is model else f", in {one.order_in_words}"
     parts = [
         paragraph(

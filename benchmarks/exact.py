@@ -1,6 +1,6 @@
 """What freezing costs: bits/dim and seconds of one parallel pass, frozen and not, and of stepping.
 
-python -m benchmarks.exact            binarised MNIST (the model in benchmarks/models), 1,000 test images, spaced evenly
+python -m benchmarks.exact            binarised MNIST (the model in the package), 1,000 test images, spaced evenly
 python -m benchmarks.exact --digits   every family that can be frozen, trained on the digits for some minutes in all
 
 The difference in bits is measured on the same images. Times are the best of several runs in turn, one thread unless
@@ -13,7 +13,6 @@ import argparse
 import functools
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,7 +21,7 @@ import nextpixel as npx
 from benchmarks.measure import interleaved, machine, save, seconds
 
 MNIST = "gated_pixelcnn, MNIST"
-TRAINED = Path(__file__).parent / "models" / "gated-binarized-mnist"
+TRAINED = "binarized-mnist"  # it comes with the package
 DIGITS: dict[str, dict[str, Any]] = {
     "gated_pixelcnn": {"layers": 6, "features": 32},
     "pixelcnn": {"blocks": 4, "features": 32},

@@ -2,7 +2,7 @@
 
 python -m benchmarks.guessing [MODEL ...] [--threads 1] [--batches 1 2 16 64] [--ahead 1 2 3 4 28]
 
-MODEL: folders of trained models; by default the one in benchmarks/models. CPU seconds are those of the process, which
+MODEL: folders of trained models; by default the one in the package. CPU seconds are those of the process, which
 other work on the machine changes least. "Eager" is the Cursor without the compiled kernels. All methods draw the same
 pictures but for rounding, which may flip one value in many; pictures that differ are counted. --ahead: how many rows
 are guessed at a time, compared by the passes that they take.
@@ -14,7 +14,6 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from nextpixel.tasks.drawing import SampleOptions, uniform_noise
 from nextpixel.tasks.guess import AHEAD, guess
 from nextpixel.tasks.methods import cursor
 
-TRAINED = Path(__file__).parent / "models" / "gated-binarized-mnist"
+TRAINED = "binarized-mnist"  # it comes with the package
 
 
 def measure(model: Model, batch: int, repeats: int) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def summary(passes: Tensor) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=[str(TRAINED)])
+    parser.add_argument("models", nargs="*", default=[TRAINED])
     for name, value in {"threads": 1, "repeats": 1, "pictures": 16}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 16, 64])

@@ -25,7 +25,7 @@ from nextpixel import figures
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.masks import box_unknown, random_unknown
 
-MODEL = Path(__file__).parent / "models" / "gated-binarized-mnist"
+MODEL = "binarized-mnist"  # it comes with the package
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "binarized-mnist-holes.png"
 EXAMPLES = 5000  # training images that look ahead
 

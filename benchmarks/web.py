@@ -37,7 +37,7 @@ def visit(address: str, n: int, seed: int) -> tuple[float, float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="benchmarks/models/gated-binarized-mnist")
+    parser.add_argument("--model", default="binarized-mnist")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--pictures", type=int, nargs="+", default=[1, 6, 16])

@@ -35,7 +35,6 @@ from nextpixel.images import Dataset
 from nextpixel.images.levels import scale
 from nextpixel.images.pictures import grid
 from nextpixel.tasks.baselines import baselines
-from nextpixel.tasks.codes import report
 from nextpixel.tasks.progress import Steps
 
 CODES, WIDTH, DEPTH, MIXTURES = 256, 64, 16, 5
@@ -197,12 +196,13 @@ def main(arguments: list[str] | None = None) -> None:
     bits = {name: value for name, (_, value) in encoded.items()}
     dims, positions = math.prod(data.shape), math.prod(codes.shape)
     card = {
-        "codes": report(codes),
+        "codes": npx.code_usage(codes),
         "reconstruction_bits_per_dim": {name: value / dims for name, value in bits.items()},
         "prior_bits_per_code": {"valid": valid.bits_per_dim, "given_class": valid.given_class},
         "simple_codes_bits_per_code_test": simple,
         "bound_bits_per_dim_valid": (bits["valid"] + valid.bits_per_dim * positions) / dims,
-        "seconds": time.monotonic() - began,
+        "seconds_of_this_call": time.monotonic() - began,
+        "processor_seconds_of_this_call": time.process_time(),
     }
     samples = model.decode(npx.sample(prior, n=64, seed=0, condition="each")[:, 0].long())
     test = data.test.images[:: len(data.test) // 64][:64]

@@ -24,7 +24,7 @@ def test_usage_and_copies(counts, levels, seed, data):
     generator = torch.Generator().manual_seed(seed)
     width = data.draw(st.integers(1, 2))
     parts = [torch.randint(levels, (count, 1, 1, width), generator=generator) for count in counts]
-    found = codes.report(dataset(*parts, levels))
+    found = codes.code_usage(dataset(*parts, levels))
     train, valid, test = ([tuple(x.flatten().tolist()) for x in part] for part in parts)
     values = Counter(value for image in train for value in image)
     assert found["used"] == len(values)
@@ -42,8 +42,8 @@ def test_usage_and_copies(counts, levels, seed, data):
 
 def test_sets_are_read_in_pieces(monkeypatch):
     parts = [torch.arange(7).view(7, 1, 1, 1) % 3] * 3
-    whole = codes.report(dataset(*parts, 4))
+    whole = codes.code_usage(dataset(*parts, 4))
     monkeypatch.setattr(codes, "CHUNK", 2)
-    assert codes.report(dataset(*parts, 4)) == whole
+    assert codes.code_usage(dataset(*parts, 4)) == whole
     assert whole["copies"]["train"] == 4
     assert whole["of_train"] == {"valid": 7, "test": 7}

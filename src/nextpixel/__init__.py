@@ -12,6 +12,7 @@ from nextpixel.saving import load
 from nextpixel.shipped import shipped
 from nextpixel.stepping import Stepper
 from nextpixel.tasks.baselines import baselines
+from nextpixel.tasks.codes import code_usage
 from nextpixel.tasks.complete import CompleteOptions, Completions, complete
 from nextpixel.tasks.compress import CompressOptions, bits_map, compress
 from nextpixel.tasks.decompress import DecompressOptions, archive_info, decompress, verify
@@ -57,6 +58,7 @@ __all__ = [
     "build_multiscale",
     "calibrated_on",
     "check",
+    "code_usage",
     "complete",
     "compress",
     "dataset",

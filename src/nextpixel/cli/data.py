@@ -1,4 +1,4 @@
-"""nextpixel data: which sets there are, getting them, proving that they are the published ones."""
+"""nextpixel data: which sets there are, getting them, proving that they are the published ones; the codes they use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from nextpixel import images
-from nextpixel.cli.output import console, table
+from nextpixel.cli.arguments import Json
+from nextpixel.cli.options import flags_of
+from nextpixel.cli.output import console, table, write_json
+from nextpixel.tasks.codes import code_usage
+from nextpixel.tasks.data import DataOptions, load_data
 
-app = typer.Typer(help="List, fetch and verify the named data sets.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch and verify the named data sets; look at the codes of any.", no_args_is_help=True)
 
 DataDir = Annotated[
     str, typer.Option("--data-dir", help="folder that already holds the named sets (also $NEXTPIXEL_DATA)")
@@ -46,3 +50,25 @@ def verify(
     for name in names:
         found = images.verify(name, Path(data_dir) if data_dir else None)
         table(f"{name}: as published", list(found.items()), ("part", "SHA-256 of the pixels"))
+
+
+@app.command(epilog="Example: nextpixel data codes codes.npz --levels 512")
+@flags_of(images=DataOptions)
+def codes(
+    data: Annotated[str, typer.Argument(help="name or path", show_default=False)],
+    json_file: Json = None,
+    *,
+    images: DataOptions,
+) -> None:
+    """How many of the values are used, and which images are copies."""
+    found = code_usage(load_data(data, images))
+    copies, of_train = found["copies"], found["of_train"]
+    rows = [
+        ("values used in train", f"{found['used']} of {found['levels']} ({found['usage']:.1%})"),
+        ("perplexity", f"{found['perplexity']:.1f}"),
+        ("bits a code without context", f"{found['bits_per_code']:.4f}"),
+        *((f"images of {name}", f"{count:,}, {copies[name]} copies") for name, count in found["images"].items()),
+        *((f"of {name} also in train", count) for name, count in of_train.items()),
+    ]
+    table(data, rows)
+    write_json(json_file, found)

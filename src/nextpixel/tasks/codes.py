@@ -14,7 +14,7 @@ from nextpixel.images import Dataset, Split
 CHUNK = 4096  # images read at a time
 
 
-def report(data: Dataset) -> dict[str, Any]:
+def code_usage(data: Dataset) -> dict[str, Any]:
     """Usage and copies, ready for JSON.
 
     used, usage: how many of the K values occur in the training images, and their share of K. perplexity: 2 to the power

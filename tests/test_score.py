@@ -10,6 +10,7 @@ from PIL import Image
 import nextpixel as npx
 from nextpixel.errors import UserError
 from nextpixel.images import Split
+from nextpixel.tasks import score as scoring
 from nextpixel.tasks.normality import Normality
 from nextpixel.tasks.scores import SCORES
 
@@ -211,3 +212,38 @@ def test_detect_bad_input(tiny, x, assert_sentence):
         with pytest.raises(UserError, match=words) as error:
             npx.detect(model, arguments[0], arguments[1], reference=arguments[2])
         assert_sentence(error)
+
+
+def test_scores_in_pieces_are_the_same_and_are_not_made_twice(tiny, digits, tmp_path, monkeypatch):
+    """Bit for bit, of two models, with maps; two sets share a folder; damage to a piece costs that piece."""
+    model, other = tiny(like=digits), tiny("pixelcnn", like=digits)
+    given = {"against": other, "maps": True, "batch_size": 4}
+    whole = npx.score(model, digits.test, **given)
+    kept = {**given, "work": str(tmp_path / "work"), "piece": 7}
+    npx.score(model, digits.valid[:9], **kept)
+
+    def same(found):
+        for mine, theirs in ((found.model, whole.model), (found.against, whole.against)):
+            assert all(torch.equal(getattr(mine, name), getattr(theirs, name)) for name in vars(theirs))
+        assert all(map(torch.equal, found.maps, whole.maps))
+        assert found.file_bits.keys() == whole.file_bits.keys()
+        return all(torch.equal(found.file_bits[name], whole.file_bits[name]) for name in whole.file_bits)
+
+    assert same(npx.score(model, digits.test, **kept))
+    pieces = sorted((tmp_path / "work").glob("*/*.safetensors"))
+    assert len(pieces) == 5 + 2, "40 and 9 images in pieces of two batches"
+    asked = []
+    original = scoring.surprise
+    monkeypatch.setattr(scoring, "surprise", lambda *given: asked.append(len(given[1])) or original(*given))
+    assert same(npx.score(model, digits.test, **kept))
+    assert not asked
+    damaged = max(pieces, key=lambda path: (len(list(path.parent.iterdir())), path.name))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert same(npx.score(model, digits.test, **kept))
+    assert sum(asked) == 2 * 8, "one piece of 8 images, by both models"
+
+
+def test_pieces_must_know_their_images_again(tiny, digits, tmp_path, assert_sentence):
+    with pytest.raises(UserError, match="Split") as caught:
+        npx.score(tiny(like=digits), digits.test.images, work=str(tmp_path / "work"))
+    assert_sentence(caught)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nextpixel.cli.arguments import Device, Json, open_model
+from nextpixel.cli.arguments import Device, Json, check_work, open_model
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, write_json
 from nextpixel.cli.score import Limit, WhichSplit
@@ -20,6 +20,7 @@ from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.detect import detect as run_detect
 from nextpixel.tasks.image_source import load_images
+from nextpixel.tasks.processes import first_process
 from nextpixel.tasks.score import ScoreOptions
 
 FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR@95TPR"}
@@ -51,6 +52,7 @@ def detect(
     images: DataOptions,
 ) -> None:
     """How well each score tells anomalies from normal images: AUROC, AUPR, FPR@95TPR, with bootstrap intervals."""
+    check_work(options.work)
     if len(against) not in (0, 1, len(models)):
         raise UserError(f"There are {len(models)} models and {len(against)} to compare with: give one, or one each.")
     results = []
@@ -62,6 +64,8 @@ def detect(
         )
         reference = _reference(opened, normal, images, split, reference_split, limit)
         results.append(run_detect(opened, good, bad, options, reference=reference, against=other, progress=True))
+    if not first_process():
+        return
     first = next(iter(results[0].values()))
     title = f"{first.normal:,} normal images ({normal}), {first.anomalies:,} anomalies ({anomalies})"
     several = f", mean ± sd of {len(models)} models; the interval is the first one's" if len(models) > 1 else ""

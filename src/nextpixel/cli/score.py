@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from nextpixel.cli.arguments import Device, Json, ModelPath, open_data, open_model, split_of
+from nextpixel.cli.arguments import Device, Json, ModelPath, check_work, open_data, open_model, split_of
 from nextpixel.cli.heat_maps import save_heat_maps
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
@@ -21,6 +21,7 @@ from nextpixel.tasks import score as scoring
 from nextpixel.tasks import threshold as calibrating
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.image_source import load_images
+from nextpixel.tasks.processes import first_process
 from nextpixel.tasks.score_files import check_table, columns, save_maps, save_table
 from nextpixel.tasks.scores import SCORES, Scores, check_score
 
@@ -85,6 +86,7 @@ def score(
     images: DataOptions,
 ) -> None:
     """Score images for anomalies: one by one and pixel by pixel; and say which are called so, if calibrated."""
+    check_work(options.work)
     opened = open_model(model, device)
     other = open_model(against, device) if against else None
     if by:
@@ -103,7 +105,8 @@ def score(
         threshold = calibrating.calibrated_on(
             opened, normal, by or "distance", false_alarms, options, against=other, progress=True
         )
-        typer.echo(f"The threshold was saved: {threshold.save(folder)}", err=True)
+        if first_process():
+            typer.echo(f"The threshold was saved: {threshold.save(folder)}", err=True)
     else:
         threshold = saved_threshold(model, opened, other, by, options)
     if by == "distance" and threshold is None:
@@ -118,6 +121,8 @@ def score(
         normality=None if threshold is None else threshold.normality,
         progress=True,
     )
+    if not first_process():
+        return
     verdicts = None if threshold is None else calibrating.verdicts(threshold, found)
     classes = classifying.posterior(opened, chosen, progress=True) if posterior else None
     deciding = by or ("typicality" if threshold is None else threshold.score)

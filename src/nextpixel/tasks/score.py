@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from typing import Any
 
@@ -17,10 +19,15 @@ from nextpixel.tasks.codecs import file_bits
 from nextpixel.tasks.drawing import chosen
 from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.normality import Normality
+from nextpixel.tasks.pieces import Pieces, Result, fingerprint, joined
+from nextpixel.tasks.processes import first_process
 from nextpixel.tasks.progress import Steps
 from nextpixel.tasks.sample import with_overrides
 from nextpixel.tasks.scores import Scores, Sums
 from nextpixel.tasks.surprise import Surprise, images_at_once, surprise
+
+FIELDS = ("bits", "entropy", "variance")  # of Sums and Surprise
+FILE = "file "  # in front of a file format's name, in the results of a piece
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +42,14 @@ class ScoreOptions:
     """score each image given its true class, not under the mixture of all classes"""
     order: str = ""
     """order of prediction, for a model of several"""
+    work: str = ""
+    """folder that keeps the scores of pieces: to be stopped and started again, and shared by torchrun's processes"""
+    piece: int = 1000
+    """images a piece of work; rounded up to whole batches"""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UserError(f"batch_size must be positive, not {self.batch_size}.")
+        if self.batch_size < 1 or self.piece < 1:
+            raise UserError("batch_size and piece must be positive.")
 
 
 @torch.no_grad()
@@ -65,46 +76,57 @@ def score(
     mixture over its classes, symbol by symbol. Raises UserError where these do not fit.
     """
     options = with_overrides(options or ScoreOptions(), overrides)
-    images, labels = check(model, data)
-    if names is not None and len(names) != len(images):
-        raise UserError(f"There are {len(images)} images but {len(names)} names: give one each.")
+    size, labels = check(model, data), None if isinstance(data, Tensor) else data.labels
+    if names is not None and len(names) != size:
+        raise UserError(f"There are {size} images but {len(names)} names: give one each.")
     if against is not None and (against.shape, against.levels) != (model.shape, model.levels):
         raise UserError(
             f"The model is for images of {model.shape} with {model.levels} levels, the one to compare with for "
             f"{against.shape} with {against.levels}: they must be equal."
         )
+    if options.work and condition is not None:
+        raise UserError("Work in pieces knows the images and their labels only: leave the condition or work out.")
     if options.given_class:
         if condition is not None or model.classes is None:
             raise UserError("given_class is for class-conditional models, and without another condition.")
         condition = condition_of(model, labels)
-    filed = file_bits(images, model.levels) if options.complexity and _can_be_files(model) else {}
-    total = len(images) * (1 if against is None else 2)
-    with Steps(total, "scoring", unit=" images", show=progress) as steps:
-        own, kept = _sums(_one_order(model, options.order), images, condition, options, steps, maps)
-        other = None
-        if against is not None:
-            told = condition if against.classes == model.classes else None
-            other, _ = _sums(_one_order(against, ""), images, told, options, steps, False)
-    called = names or [str(number) for number in range(len(images))]
-    return Scores(own, other, filed, kept, model.dims, called, labels, normality)
+    elif isinstance(data, Split) and condition is None and model.condition and not model.condition.only_classes:
+        condition = condition_of(model, data.condition())
+    found = _in_pieces(
+        _Work(_one_order(model, options.order), None if against is None else _one_order(against, ""), data, condition),
+        options,
+        maps,
+        progress,
+    )
+    files = {name.removeprefix(FILE): values for name, values in found.items() if name.startswith(FILE)}
+    return Scores(
+        Sums(*(found[f"own {field}"] for field in FIELDS)),
+        None if against is None else Sums(*(found[f"other {field}"] for field in FIELDS)),
+        files,
+        Surprise(*(found[f"map {field}"] for field in FIELDS)) if maps else None,
+        model.dims,
+        names or [str(number) for number in range(size)],
+        labels,
+        normality,
+    )
 
 
-def check(model: Model, data: Split | Tensor) -> tuple[Tensor, Tensor | None]:
-    """Images and labels, if the model can score them; UserError if not."""
+def check(model: Model, data: Split | Tensor) -> int:
+    """How many images there are, if the model can score them; UserError if not."""
     if isinstance(data, Tensor):
-        images, labels = model.check_images(data).cpu(), None
+        model.check_images(data)
     else:
         check_split(model, data)
-        images, labels = data.images, data.labels
-    if len(images) == 0:
+    if len(data) == 0:
         raise UserError("There are no images to score.")
-    if tuple(images.shape[2:]) != model.shape[1:]:
-        (h, w), (mh, mw) = images.shape[2:], model.shape[1:]
+    shape = data.shape[-3:]
+    if tuple(shape[1:]) != model.shape[1:]:
+        (h, w), (mh, mw) = shape[1:], model.shape[1:]
         raise UserError(
             f"The images are {h}x{w}, the model is for {mh}x{mw} (height x width): bring them to its size "
             f"(size=({mh}, {mw}), --size {mh}x{mw})."
         )
-    return images, labels
+    return len(data)
 
 
 def _can_be_files(model: Model) -> bool:
@@ -123,27 +145,83 @@ def _one_order(model: Model, order: str) -> Model:
     return model
 
 
-def _sums(
-    model: Model, images: Tensor, condition: Any, options: ScoreOptions, steps: Steps, keep: bool
-) -> tuple[Sums, Surprise | None]:
-    """Sums over symbols, and the symbols' own numbers if they are to be kept."""
-    marginal = condition is None and model.classes is not None
-    conditions = None if marginal else model.condition_parts(condition, len(images))
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is scored, by what. condition: one for all images or one each, or None."""
+
+    model: Model
+    against: Model | None
+    data: Split | Tensor
+    condition: Any
+
+    def images(self, first: int, last: int) -> Tensor:
+        part = self.data[first:last]
+        return part.cpu() if isinstance(part, Tensor) else part.images
+
+    def about(self, options: ScoreOptions, size: int, maps: bool) -> dict[str, Any]:
+        data = self.data
+        return {
+            "task": "score",
+            "model": fingerprint(self.model),
+            "against": None if self.against is None else fingerprint(self.against),
+            "data": "a tensor" if isinstance(data, Tensor) else data.fingerprint,
+            "images a piece": size,
+            "images a pass": options.batch_size,
+            "order": options.order,
+            "given class": options.given_class,
+            "files": options.complexity,
+            "maps": maps,
+            "device": self.model.like().device.type,
+        }
+
+
+def _in_pieces(work: _Work, options: ScoreOptions, maps: bool, progress: bool) -> Result:
+    """The fields of the sums and maps, and the files' bits, by name, one entry an image."""
+    if options.work and isinstance(work.data, Tensor):
+        raise UserError("Work in pieces must know its images again: give a Split, such as npx.dataset(...).test.")
+    count, size = len(work.data), -(-options.piece // options.batch_size) * options.batch_size
+    folder, number_of = "", -(-count // size)
+    if options.work:  # of its own: to calibrate and to compare, several sets are scored
+        about = work.about(options, size, maps)
+        folder = f"{options.work}/{hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]}"
+    pieces = Pieces(folder, lambda: about)
+    models = 1 if work.against is None else 2
+    mine = sum(min(size, count - number * size) for number in pieces.own(number_of))
+    each = work.model.condition_parts(work.condition, count) if work.condition is not None else None
+    with Steps(models * mine, "scoring", unit=" images", show=progress and first_process()) as steps:
+
+        def piece(number: int) -> Result:
+            first, last = number * size, min((number + 1) * size, count)
+            images, told = work.images(first, last), chosen(each, slice(first, last))
+            own = _sums(work.model, images, told, options, steps, maps)
+            filed = file_bits(images, work.model.levels) if options.complexity and _can_be_files(work.model) else {}
+            found = {**own, **{f"{FILE}{name}": values for name, values in filed.items()}}
+            if work.against is not None:
+                same = told if work.against.classes == work.model.classes else None
+                other = _sums(work.against, images, same, options, steps, False)
+                found |= {f"other {field}": other[f"own {field}"] for field in FIELDS}
+            return found
+
+        return joined(list(pieces.results("scores", number_of, piece, steps)))
+
+
+def _sums(model: Model, images: Tensor, conditions: Any, options: ScoreOptions, steps: Steps, keep: bool) -> Result:
+    """Sums over symbols, and the symbols' own numbers if they are to be kept. conditions: parts, as tensors by kind;
+    None for an unconditional model, and for the mixture over the classes."""
     size = images_at_once(model, options.batch_size)
-    sums: list[list[Tensor]] = [[], [], []]
-    kept: list[Surprise] = []
+    found: dict[str, list[Tensor]] = {}
     was_training = model.training
     model.eval()
     try:
         for start in range(0, len(images), size):
-            numbers = torch.arange(start, min(start + size, len(images)))
+            numbers = slice(start, min(start + size, len(images)))
             part = surprise(model, images[numbers], chosen(conditions, numbers))
-            for whole, value in zip(sums, part, strict=True):
-                whole.append(value.flatten(1).sum(1))
-            kept += [part] if keep else []
-            bits = float(torch.cat(sums[0]).mean()) / (math.prod(images.shape[1:]))
-            steps.to(steps.done + len(numbers), f"{bits:.4f} bits/dim,")
+            for field, values in zip(FIELDS, part, strict=True):
+                found.setdefault(f"own {field}", []).append(values.flatten(1).sum(1))
+                if keep:
+                    found.setdefault(f"map {field}", []).append(values)
+            bits = float(torch.cat(found["own bits"]).mean()) / math.prod(images.shape[1:])
+            steps.to(steps.done + numbers.stop - start, f"{bits:.4f} bits/dim,")
     finally:
         model.train(was_training)
-    maps = Surprise(*(torch.cat(values) for values in zip(*kept, strict=True))) if keep else None
-    return Sums(*map(torch.cat, sums)), maps
+    return {name: torch.cat(parts) for name, parts in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import os
@@ -80,9 +81,10 @@ def serve(
         timeout_graceful_shutdown=2,
         limit_concurrency=CONNECTIONS,
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):  # raised again after the server has heard it, but not always
+        server.run(sockets=[listening])
+    if server.should_exit:
         typer.echo("Stopped.", err=True)
 
 

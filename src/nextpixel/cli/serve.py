@@ -81,10 +81,10 @@ def serve(
         timeout_graceful_shutdown=2,
         limit_concurrency=CONNECTIONS,
     )
-    server = uvicorn.Server(config)
+    running = uvicorn.Server(config)
     with contextlib.suppress(KeyboardInterrupt):  # raised again after the server has heard it, but not always
-        server.run(sockets=[listening])
-    if server.should_exit:
+        running.run(sockets=[listening])
+    if running.should_exit:
         typer.echo("Stopped.", err=True)
 
 

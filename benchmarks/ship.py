@@ -20,7 +20,7 @@ from nextpixel.cli.arguments import recorded_data
 from nextpixel.images.catalogue import CATALOGUE
 from nextpixel.saving import WEIGHTS
 from nextpixel.shipped import FOLDER
-from nextpixel.tasks.data import load_data
+from nextpixel.tasks.data import DataOptions, describe_data, load_data
 
 MOST_BYTES = 3_000_000
 SUBSET = 500  # images
@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     args = parser.parse_args()
     model = npx.load(args.run)
-    source, options = recorded_data(model.card["data_options"], args.data_dir)
+    # A run made in Python says the name of its data only: a named set as it is.
+    recorded = model.card.get("data_options") or describe_data(model.card["data"], DataOptions())
+    source, options = recorded_data(recorded, args.data_dir)
     data = load_data(source, options)
     before = npx.evaluate(model, data.test, limit=SUBSET).bits_per_dim
     with torch.no_grad():
@@ -48,6 +50,7 @@ def main() -> None:
     test = npx.evaluate(model, data.test, progress=True)
     model.card = {
         **model.card,
+        "data_options": {**recorded, "protocol": data.protocol},
         "licence": f"weights Apache-2.0; data: {CATALOGUE[source].licence}",
         "limits": args.limits,
         "figures": {

@@ -324,7 +324,7 @@ def test_a_picture_of_the_users(tmp_path, nextpixel):
         (["masks", "--format", "pdf"], "Figures are written as png or svg, not 'pdf'"),
         (
             ["masks", "--model", "gatedpixelcnn"],
-            "is no run or model folder, no shipped model (binarized-mnist), and no family",
+            "'gatedpixelcnn' is no run or model folder, no shipped model (",
         ),
         (["masks", "--layer", "nowhere"], "There is no layer 'nowhere' with a mask; there are: first"),
         (["row-lstm", "--model", "pixelcnn"], "is about row_lstm; the family pixelcnn has none"),

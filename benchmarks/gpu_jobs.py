@@ -99,12 +99,11 @@ def _where(error: BaseException) -> list[str]:
     return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
-def main() -> None:
-    given = json.loads(sys.stdin.read())
-    setting = Setting(**{**given, "runs": Path(given["runs"])})
-    torch.set_num_threads(1 if setting.toy else torch.get_num_threads())
+def work_through(setting: Setting, names: list[str]) -> bool:
+    """Do the jobs for which there are time and data; whether one failed, after which none is begun."""
     running = setting.runs / "running.txt"
-    for name in sys.argv[1:]:
+    setting.runs.mkdir(parents=True, exist_ok=True)
+    for name in names:
         job = JOBS[name]
         if setting.left() < setting.reserve(job.least):
             continue  # a shorter one may still fit
@@ -119,7 +118,16 @@ def main() -> None:
         running.unlink()
         print(f"{name}: {status}", file=sys.stderr, flush=True)
         if status == "failed":
-            sys.exit(FAILED)
+            return True
+    return False
+
+
+def main() -> None:
+    given = json.loads(sys.stdin.read())
+    setting = Setting(**{**given, "runs": Path(given["runs"])})
+    if setting.toy:
+        torch.set_num_threads(1)
+    sys.exit(FAILED if work_through(setting, sys.argv[1:]) else 0)
 
 
 if __name__ == "__main__":

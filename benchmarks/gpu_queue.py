@@ -97,7 +97,7 @@ def summary(setting: Setting) -> dict[str, Any]:
     return {"jobs": jobs, "toy": setting.toy, "device": setting.device}
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="folder of the named data sets; --stage puts them together here")
     parser.add_argument("--runs", type=Path, required=True, help="folder that is kept between calls")
@@ -114,11 +114,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--retry", action="store_true", help="do failed jobs again")
     parser.add_argument("--all", action="store_true", help="put all weights into OUT, not only the new ones")
     parser.add_argument("--toy", action="store_true", help="everything at toy size")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
-def main() -> int:
-    began, args = time.time(), arguments()
+def main(given: list[str] | None = None) -> int:
+    began, args = time.time(), arguments(given)
     args.runs.mkdir(parents=True, exist_ok=True)
     try:
         for folder in (args.unpack, args.back):

@@ -38,5 +38,5 @@ RECIPES: dict[str, Recipe] = {
         "gated_pixelcnn", 20, scale=2, layers=8, features=48, small_options={"layers": 6, "features": 32}, dropout=0.2
     ),
     "binarized_mnist-nade": _mnist("nade", 15, {"precision": "32"}, hidden=500),
-    "binarized_mnist-made": _mnist("made", 15, {"precision": "32"}, hidden=2000, direct=False, dropout=0.3),
+    "binarized_mnist-made": _mnist("made", 15, {"precision": "32"}, hidden=1500, direct=False, dropout=0.3),
 }

@@ -44,7 +44,8 @@ class Job:
 
 def _training(name: str) -> Job:
     recipe = RECIPES[name]
-    return Job(lambda setting: train(recipe, setting, name), 45.0, recipe.data)
+    least = 150.0 if recipe.may_compile else 45.0  # a compilation takes a minute or so
+    return Job(lambda setting: train(recipe, setting, name), least, recipe.data)
 
 
 JOBS: dict[str, Job] = {

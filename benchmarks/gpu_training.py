@@ -160,6 +160,7 @@ def _card(
     best = best.to("cpu")
     best.save_pretrained(setting.runs / "weights" / name)
     flops = 3 * notes["forward_flops_per_image"] * options.batch_size  # of a step: backward costs two forward passes
+    done = max((line["step"] for line in lines), default=0)
     steps = [line for line in lines if "images_per_second" in line]
     rate = sorted(line["images_per_second"] for line in steps)[len(steps) // 2] if steps else None
     curve = [
@@ -189,9 +190,9 @@ def _card(
         "timing_seconds": notes["timing_seconds"],
         "speeds": notes["speeds"],
         "images_per_second": rate,
-        "training_flops": curve[-1]["flops"] if curve else None,
+        "steps_done": done,
+        "training_flops": done * flops,
         "cut_short": cut,
-        "epochs_done": curve[-1]["images"] / len(data.train) if curve else None,
         "test": {
             "bits_per_dim": test.bits_per_dim,
             "stderr": test.stderr,

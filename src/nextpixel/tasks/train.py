@@ -103,7 +103,7 @@ class TrainOptions:
                 "does not fit use accumulate, recompute, or precision bf16."
             )
         if not 0 <= self.flip <= 1:
-            raise UserError(f"flip must be a share between 0 and 1, not {self.flip}: 0.5 mirrors every other image.")
+            raise UserError(f"flip must be a share between 0 and 1, not {self.flip}: 0.5 mirrors half of the images.")
         if not 0 < self.decay <= 1:
             raise UserError(f"decay must be above 0 and at most 1, not {self.decay}.")
         if not 0 <= self.seed < 2**32:

@@ -22,7 +22,8 @@ def _mnist(family: str, seconds: float, training: dict[str, Any] | None = None, 
 
 
 def _cifar(family: str, seconds: float, head: str | None, **options: Any) -> Recipe:
-    return Recipe("cifar10", family, options, seconds, head=head, training=CIFAR, may_compile=True)
+    # Timing the compiled steps takes a compilation, which a short training never earns back.
+    return Recipe("cifar10", family, options, seconds, head=head, training=CIFAR, may_compile=seconds > 200)
 
 
 RECIPES: dict[str, Recipe] = {

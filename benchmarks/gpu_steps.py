@@ -34,6 +34,7 @@ def speeds(model: Model, data: Dataset, options: TrainOptions, *, compiled: bool
     images = data.train[: options.batch_size].images.to(options.device)
     found = {}
     for way in ("as written", *(["compiled"] if compiled else [])):
+        torch.compiler.reset()  # there is a limit to how often one process compiles what looks like the same module
         twin = copy.deepcopy(model).to(options.device).train()
         with compiling(twin, way == "compiled"):
             began = time.perf_counter()
@@ -42,6 +43,7 @@ def speeds(model: Model, data: Dataset, options: TrainOptions, *, compiled: bool
                     if not try_compiled(twin, lambda twin=twin: -twin.log_prob(images).mean()):  # type: ignore[misc]
                         continue
             found[way] = _timed(twin, images, options, began)
+    torch.compiler.reset()
     return found
 
 

@@ -82,9 +82,9 @@ def pack(runs: Path, out: Path, summary: dict[str, Any], *, part_mib: float = 15
     return about
 
 
-def unpack(back: Path, runs: Path) -> list[str]:
-    """Put what came back (the folder `out` of an earlier call) where it was, but for files that are there already; the
-    names of the new ones. Raises Torn if parts are missing or of different calls."""
+def unpack(back: Path, runs: Path, *, replace: bool = False) -> list[str]:
+    """Put what came back (the folder `out` of a call) where it was; the names of the files. Files that are there
+    already stay, or, with `replace`, give way. Raises Torn if parts are missing or of different calls."""
     about = json.loads((back / SUMMARY).read_text())
     whole = b"".join((back / f"part-{n}.bin").read_bytes() for n in range(about["parts"]) if _there(back, n))
     if len(whole) != about["bytes"] or hashlib.sha256(whole).hexdigest() != about["sha256"]:
@@ -92,7 +92,7 @@ def unpack(back: Path, runs: Path) -> list[str]:
     new = []
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
         for member in tar.getmembers():
-            if member.isfile() and not (runs / member.name).exists():
+            if member.isfile() and (replace or not (runs / member.name).exists()):
                 tar.extract(member, runs, filter="data")
                 new.append(member.name)
     return new

@@ -121,9 +121,12 @@ def main(given: list[str] | None = None) -> int:
     began, args = time.time(), arguments(given)
     args.runs.mkdir(parents=True, exist_ok=True)
     try:
-        for folder in (args.unpack, args.back):
+        for folder, newer in (
+            (args.unpack, True),
+            (args.back, False),
+        ):  # what is back at home is older than what is here
             if folder is not None:
-                print(f"{len(unpack(folder, args.runs))} files put into {args.runs}")
+                print(f"{len(unpack(folder, args.runs, replace=newer))} files put into {args.runs}")
     except (Torn, OSError, ValueError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -139,7 +142,8 @@ def main(given: list[str] | None = None) -> int:
     if args.stage is not None:
         print(f"{len(stage(args.stage, Path(args.data)))} files staged")
     until = began + 60 * args.minutes
-    setting = Setting(args.data, args.runs.resolve(), device, until, args.training_minutes, args.toy)
+    data = str(Path(args.data).resolve()) if args.data else ""
+    setting = Setting(data, args.runs.resolve(), device, until, args.training_minutes, args.toy)
     setting = dataclasses.replace(setting, until=until - setting.reserve(PACKING))
     if args.all:
         (args.runs / "packed.json").unlink(missing_ok=True)

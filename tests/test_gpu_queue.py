@@ -240,6 +240,20 @@ def test_weights_come_back_once_and_torn_parts_are_noticed(tmp_path):
     assert [name.split("/")[0] for name in unpack(out, tmp_path / "again")] == ["weights"]
 
 
+def test_a_later_call_replaces_a_card_at_home_but_not_where_the_work_goes_on(tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    files(runs, (10, 10))
+    pack(runs, out, {})
+    gpu_queue.main(["--runs", str(tmp_path / "home"), "--unpack", str(out)])
+    (runs / "cards" / "two.json").write_text(json.dumps({"job": "two", "status": "done"}))
+    assert unpack(out, runs) == [], "all of it is there, and newer"
+    assert json.loads((runs / "cards" / "two.json").read_text())["status"] == "done"
+    pack(runs, out, {})
+    gpu_queue.main(["--runs", str(tmp_path / "home"), "--unpack", str(out)])
+    assert json.loads((tmp_path / "home" / "cards" / "two.json").read_text())["status"] == "done"
+    assert (tmp_path / "home" / "weights" / "one" / "deep" / "numbers").exists(), "of the first call"
+
+
 # The power law
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from nextpixel.tasks.machine import machine
+
+__all__ = ["RESULTS", "interleaved", "machine", "matrix_rate", "save", "seconds"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,26 +49,7 @@ def matrix_rate(repeats: int) -> float:
     return 2 * 2048**3 / seconds(lambda: a @ b, repeats)
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
-
-
 def save(name: str, values: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
     print(f"written: benchmarks/results/{name}.json")
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

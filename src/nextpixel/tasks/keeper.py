@@ -43,6 +43,7 @@ class Keeper(pl.Callback):
         recorded = folder.read_config()["data"] if folder.writes else {}
         # A card may be published: it names a data set, never a path on this machine.
         self.data_options = recorded if recorded.get("source") in names() else None
+        self.expected = folder.expected_curve() if folder.writes else {}
         self.best = math.inf
         self.random: Any = None  # the generators' states in the checkpoint that we go on from
         self.good: Path | None = None  # the newest checkpoint, which holds numbers only
@@ -98,7 +99,7 @@ class Keeper(pl.Callback):
             return
         self.folder.log({"step": step, "epoch": epoch, "valid": bits})
         module.logger.experiment.add_scalar("bits per dim/valid", bits, step)
-        self.progress.valid(epoch, bits)
+        self.progress.valid(epoch, bits, self.expected.get(step))
         if better:
             self._save_model(module.evaluated, epoch, step, bits)
         if self.options.sample_every and epoch % self.options.sample_every == 0:
@@ -249,4 +250,7 @@ class Keeper(pl.Callback):
         raise Interrupted(sentence, planned=stop == MINUTES)
 
     def _resume(self) -> str:
+        recipe = self.folder.read_config().get("recipe")
+        if recipe:
+            return f"nextpixel reproduce {shlex.quote(recipe['name'])} --run {shlex.quote(str(self.folder.path))}"
         return f"nextpixel train --resume {shlex.quote(str(self.folder.path))}"

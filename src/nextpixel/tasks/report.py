@@ -25,6 +25,7 @@ from nextpixel.tasks.batches import InOrder, spaced
 from nextpixel.tasks.complete import complete
 from nextpixel.tasks.evaluate import Evaluation, check_split
 from nextpixel.tasks.evaluate import evaluate as run_evaluation
+from nextpixel.tasks.expected import compare_curve, compare_test
 from nextpixel.tasks.html import drawing, heading, page, paragraph, preformatted, table
 from nextpixel.tasks.masks import known_pixels
 from nextpixel.tasks.run_folder import RunFolder
@@ -62,7 +63,7 @@ def report(
     )
     sections: list[tuple[str, Callable[[], list[str]]]] = [
         ("Figures", lambda: _figures(folder, config, metrics, model, fit, evaluate)),
-        ("Curve", lambda: _curve(metrics)),
+        ("Curve", lambda: _curve(folder, metrics)),
         ("Samples", lambda: _samples(folder, model, why_no_model)),
         ("Completions", lambda: _completions(model, fit, why_unfit)),
         ("Easiest and hardest", lambda: _surprise(model, fit, why_unfit)),
@@ -142,6 +143,8 @@ def _figures(
     if not saved:
         text = "No evaluation of a whole split was found: nextpixel report RUN --evaluate makes one, and so does "
         return [*parts, paragraph(text + "nextpixel evaluate RUN --json RUN/evaluation.json.")]
+    if "recipe" in config:
+        parts.append(paragraph(compare_test(folder.expected(), saved)[1]))
     return [*parts, table(_evaluation_rows(saved))]
 
 
@@ -176,11 +179,13 @@ def _saved_evaluation(folder: RunFolder) -> dict[str, Any] | None:
     return None
 
 
-def _curve(metrics: list[dict[str, Any]]) -> list[str]:
+def _curve(folder: RunFolder, metrics: list[dict[str, Any]]) -> list[str]:
     if not any("train" in line or "valid" in line for line in metrics):
         return [paragraph("There is no curve yet.")]
-    text = "Bits/dim of the training batches and of the validation images, and the learning rate, against steps."
-    return [drawing(figures.curve(metrics, rate=True), "Curves of training and validation against steps.", text)]
+    text = "Bits/dim of the training batches and of the validation images, and the learning rate, against steps. "
+    text += compare_curve(folder.expected(), folder.valid_curve())
+    drawn = figures.curve(metrics, rate=True, expected=folder.expected_curve())
+    return [drawing(drawn, "Curves of training and validation against steps.", text.strip())]
 
 
 def _samples(folder: RunFolder, model: Model | None, why: str) -> list[str]:

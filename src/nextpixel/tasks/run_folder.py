@@ -27,6 +27,7 @@ import yaml
 from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.tasks.checkpoints import Checkpoints
+from nextpixel.tasks.expected import Expected, expected_from
 from nextpixel.tasks.processes import first_process
 from nextpixel.version import __version__
 
@@ -156,6 +157,20 @@ class RunFolder:
             if isinstance(values, dict) and isinstance(values.get("step"), int):
                 lines.append(values)
         return lines
+
+    def valid_curve(self) -> dict[int, float]:
+        """Bits/dim of the validation images by step."""
+        return {line["step"]: line["valid"] for line in self.read_metrics() if "valid" in line}
+
+    def expected(self) -> Expected | None:
+        """What the recipe that the run follows is expected to give; None without a recipe, or where nobody measured
+        it."""
+        return expected_from(self.read_config().get("expected"), str(self.config))
+
+    def expected_curve(self) -> dict[int, float]:
+        """The recipe's validation bits/dim by step; empty where there is none."""
+        expected = self.expected()
+        return {} if expected is None else expected.valid
 
     def forget_after(self, step: int) -> None:
         """Drop logged lines from beyond the checkpoint that a resumed run starts from."""

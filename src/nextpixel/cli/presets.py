@@ -66,9 +66,14 @@ class Preset:
 
 def known_presets() -> list[Preset]:
     """All of them, by data and by budget, the cheapest first."""
-    root = Path(str(files("nextpixel"))) / "presets"
-    found = [_read(path) for path in root.glob("*/*.yaml")]
+    found = [_read(path) for path in _paths().values()]
     return sorted(found, key=lambda one: (one.data == OWN, one.data, BUDGETS.index(one.budget), one.name))
+
+
+def _paths() -> dict[str, Path]:
+    """The files by title; reading all of them takes a while."""
+    root = Path(str(files("nextpixel"))) / "presets"
+    return {f"{path.parent.name}/{path.stem}": path for path in sorted(root.glob("*/*.yaml"))}
 
 
 def _read(path: Path) -> Preset:
@@ -92,19 +97,18 @@ def preset_for(data: str, wanted: str) -> Preset:
 
     data: a name, or a path, for which there are general ones. Raises UserError if there is none.
     """
-    known = known_presets()
+    known = _paths()
     group, slash, name = wanted.rpartition("/")
     group = group if slash else data if data in names() else OWN
-    for one in known:
-        if (one.data, one.name) == (group, name):
-            return one
-    groups = sorted({one.data for one in known})
+    if f"{group}/{name}" in known:
+        return _read(known[f"{group}/{name}"])
+    groups = sorted({path.parent.name for path in known.values()})
     if group not in groups:
         raise UserError(
             f"There are no presets for {group}, but for {', '.join(groups)}: take one of these, such as "
-            f"--preset {known[0].title}."
+            f"--preset {next(iter(known))}."
         )
-    there = [one.name for one in known if one.data == group]
+    there = [one.name for one in known_presets() if one.data == group]
     raise UserError(f"There is no preset {name!r} for {group}, but {', '.join(there)}.{did_you_mean(name, there)}")
 
 
@@ -118,14 +122,14 @@ def recipe_for(wanted: str) -> Preset:
         if not isinstance(data, str) or not data:
             raise UserError(f"{path} does not say its data: add a line such as 'data: digits'.")
         return Preset(wanted, data, path.stem, "", 0, settings, expected, path)
-    known = {one.title: one for one in known_presets() if one.data != OWN}
+    known = {title: found for title, found in _paths().items() if found.parent.name != OWN}
     if wanted not in known:
         more = " Those for pictures of your own are for nextpixel train FOLDER --preset." if OWN in wanted else ""
         raise UserError(
             f"There is no recipe {wanted!r}: nextpixel config presets lists them; a file of your own ends in .yaml."
             f"{more or did_you_mean(wanted, known)}"
         )
-    return known[wanted]
+    return _read(known[wanted])
 
 
 COLUMNS = ("recipe", "family", "parameters", "test bits/dim", "took", "what it is")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
@@ -20,11 +19,13 @@ from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.looked_once import scored_once
-from nextpixel.tasks.recipe_card import CARDS, append, last_card, make_card, read_lines, sitting
+from nextpixel.tasks.recipe_card import CARDS, append, cost, last_card, make_card, read_lines, sitting
 from nextpixel.tasks.report import report
 from nextpixel.tasks.run_folder import RunFolder
-from nextpixel.tasks.train import TrainOptions
+from nextpixel.tasks.train import Interrupted, TrainOptions
 from nextpixel.tasks.train import train as run_training
+
+T = TypeVar("T", ModelOptions, TrainOptions, DataOptions)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,13 +55,16 @@ def reproduce(
     card = last_card(folder)
     if card is None or score_again:
         options, training, images = _options(ctx, chosen)
-        asked = {"device": device, "threads": threads, "max_minutes": max_minutes}
-        training = dataclasses.replace(training, **{name: value for name, value in asked.items() if value})
+        training = dataclasses.replace(
+            training,
+            device=device or training.device,
+            threads=threads or training.threads,
+        )
         check_training_device(training.device)
         images = dataclasses.replace(images, data_dir=data_dir or images.data_dir)
         data = load_data(chosen.data, images)
         if card is None:
-            _train(folder, chosen, options, training, images, data)
+            _train(folder, chosen, max_minutes, options, training, images, data)
         if not folder.writes:  # the first of several processes does the rest
             return
         card = _finish(folder, training.device, data, score_again)
@@ -86,21 +90,29 @@ def _options(ctx: typer.Context, chosen: Preset) -> tuple[ModelOptions, TrainOpt
     """What `train DATA --config RECIPE` makes of the file."""
     command: Any = ctx.find_root().command
     values = command.commands["train"].make_context("train", [chosen.data, "--config", str(chosen.path)]).params
-    options, training, images = (
-        kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
-        for kind in (ModelOptions, TrainOptions, DataOptions)
-    )
-    return options, training, images
+
+    def made(kind: type[T]) -> T:
+        return kind(**{field.name: values[field.name] for field in dataclasses.fields(kind)})
+
+    return made(ModelOptions), made(TrainOptions), made(DataOptions)
 
 
 def _train(
     folder: RunFolder,
     chosen: Preset,
+    max_minutes: float,
     options: ModelOptions,
     training: TrainOptions,
     images: DataOptions,
     data: Dataset,
 ) -> None:
+    """To the end of the training, which may be that of the time that the recipe gives it, all sittings together."""
+    given = training.max_minutes
+    left = given - cost(folder)["seconds"] / 60
+    if given and left <= 0:
+        return
+    limits = [minutes for minutes in (left if given else 0, max_minutes) if minutes]
+    training = dataclasses.replace(training, max_minutes=min(limits, default=0.0))
     torch.manual_seed(training.seed)
     model = build_from(options, data)
     resume = folder.began()
@@ -118,8 +130,12 @@ def _train(
         "recipe": {"name": chosen.title, "data": chosen.data, "settings": chosen.settings},
         "expected": None if chosen.expected is None else chosen.expected.to_dict(),
     }
-    with sitting(folder):
-        run_training(model, data, training, run=folder.path, resume=resume, describe=describe)
+    try:
+        with sitting(folder):
+            run_training(model, data, training, run=folder.path, resume=resume, describe=describe)
+    except Interrupted as stopped:
+        if not (stopped.planned and given and cost(folder)["seconds"] >= 60 * given):
+            raise
 
 
 def _finish(folder: RunFolder, device: str, data: Dataset, again: bool) -> dict[str, Any]:
@@ -135,24 +151,20 @@ def _finish(folder: RunFolder, device: str, data: Dataset, again: bool) -> dict[
 
 
 def _show(card: dict[str, Any], folder: RunFolder) -> None:
-    test, cost = card["test"], card["cost"]
-    times = f"{card['test_scored'][0]}" + (
-        f" and {len(card['test_scored']) - 1} times since" if card["test_scored"][1:] else ""
-    )
+    test, spent, chosen, looks = card["test"], card["cost"], card["chosen"], card["test_scored"]
+    minutes = f"{spent['cpu_seconds'] / 60:.1f} CPU minutes, {spent['seconds'] / 60:.1f} minutes by the clock"
+    sittings = f"{spent['sittings']} sitting{'s' if spent['sittings'] != 1 else ''}"
+    if spent["ended"] < spent["sittings"]:
+        sittings += f", not counting what {spent['sittings'] - spent['ended']} that were killed took"
+    valid = chosen["valid_bits_per_dim"]
     rows = [
         ("test bits/dim", with_error(test["bits_per_dim"], test["stderr"], 4)),
         ("test nats per image", with_error(test["nats"], test["nats_stderr"], 2)),
         ("exact or bound", "exact" if test["exact"] else "bound"),
-        (
-            "chosen by validation",
-            f"epoch {card['chosen']['epochs']}, {card['chosen']['valid_bits_per_dim']:.4f} bits/dim",
-        ),
-        ("test part scored", times),
+        ("chosen by validation", f"epoch {chosen['epochs']}, {valid:.4f} bits/dim" if valid else "nothing yet"),
+        ("test part scored", f"{looks[0]}" + (f", {len(looks) - 1} more since" if looks[1:] else ", once")),
         ("parameters", f"{card['parameters']:,}"),
-        (
-            "training",
-            f"{cost['cpu_seconds'] / 60:.1f} CPU minutes, {cost['seconds'] / 60:.1f} in all, {cost['sittings']} sittings",
-        ),
+        ("training", f"{minutes}, {sittings}"),
         ("run", f"{folder.path}: report.html, samples.png, curve.png, {CARDS}"),
     ]
     table(card["recipe"], rows)

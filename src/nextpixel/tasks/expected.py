@@ -46,7 +46,8 @@ class Expected:
 
 
 def expected_from(values: Any, where: str) -> Expected | None:
-    """The part `expected` of a recipe, or of a run's config.yaml; None where there is none. UserError if it is damaged."""
+    """The part `expected` of a recipe, or of a run's config.yaml; None where there is none.
+    UserError if it is damaged."""
     if values is None:
         return None
     why = _fault(values)
@@ -83,10 +84,12 @@ def compare_curve(expected: Expected | None, measured: Mapping[int, float]) -> s
         return ""
     step = max(both, key=lambda step: (abs(both[step]), -step))
     if abs(both[step]) <= SAME:
-        return f"The validation curve is the expected one to a millionth of a bit/dim, at all {len(both)} steps that both have."
+        return (
+            f"The validation curve is the expected one, to a millionth of a bit/dim at all {len(both)} steps of both."
+        )
     return (
         f"The validation curve is at most {abs(both[step]):.4f} bits/dim from the expected one (at step {step:,}, of "
-        f"{len(both)} that both have)."
+        f"the {len(both)} of both)."
     )
 
 
@@ -98,10 +101,11 @@ def compare_test(expected: Expected | None, test: Mapping[str, Any]) -> tuple[bo
     want, have = expected.test, test["bits_per_dim"]
     apart, allowed = abs(have - want["bits_per_dim"]), WITHIN * want["stderr"]
     agrees = bool(apart <= allowed)
+    verb, within = ("agrees", "within") if agrees else ("does not agree", "more than")
     figures = (
-        f"The test figure {have:.4f} bits/dim ({test['nats']:.2f} nats) {'agrees' if agrees else 'does not agree'} with "
-        f"the expected {want['bits_per_dim']:.4f} ± {want['stderr']:.4f} ({want['nats']:.2f} ± {want['nats_stderr']:.2f} "
-        f"nats): they are {apart:.4f} apart, {'within' if agrees else 'more than'} {WITHIN:.0f} standard errors"
+        f"The test figure, {have:.4f} bits/dim ({test['nats']:.2f} nats), {verb} with the expected "
+        f"{want['bits_per_dim']:.4f} ± {want['stderr']:.4f} ({want['nats']:.2f} ± {want['nats_stderr']:.2f} nats): "
+        f"they are {apart:.4f} bits/dim apart, {within} {WITHIN:.0f} standard errors"
     )
     if agrees:
         return True, f"{figures}."

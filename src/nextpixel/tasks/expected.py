@@ -22,7 +22,7 @@ class Expected:
     valid: bits/dim of the validation images that the recipe looks at, by step; test: of the whole test part, the keys
     bits_per_dim, stderr, nats, nats_stderr (standard errors over the images); both may be empty. cpu_minutes and
     gpu_minutes: what the training took, None where nobody measured it; hardware: on what; command: what made the
-    figures; note: what else one must know to read them.
+    figures; test_sha256: how the hash of the test images (`Split.sha256`) begins; note: what else one must know.
     """
 
     valid: dict[int, float]
@@ -32,6 +32,7 @@ class Expected:
     command: str
     cpu_minutes: float | None = None
     gpu_minutes: float | None = None
+    test_sha256: str = ""
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +71,9 @@ def _fault(values: Any) -> str:
     steps = list(valid)
     if not all(isinstance(step, int) and step > 0 for step in steps) or steps != sorted(steps):
         return "the steps of valid must be whole numbers that grow"
+    words = [values.get(name, "") for name in ("hardware", "command", "note", "test_sha256")]
+    if not all(isinstance(word, str) for word in words) or not isinstance(values["seed"], int):
+        return "seed must be a number, and hardware, command, note and test_sha256 text"
     return ""
 
 
@@ -98,6 +102,12 @@ def compare_test(expected: Expected | None, test: Mapping[str, Any]) -> tuple[bo
     None where nothing is known; and a sentence that says so."""
     if expected is None or not expected.test:
         return None, "This recipe's test figure has not been measured before: there is nothing to compare it with."
+    sha256 = str(test.get("data_sha256", ""))
+    if not sha256.startswith(expected.test_sha256):
+        return False, (
+            f"The test images are not those of the expected figure (SHA-256 {sha256[:16]}, not {expected.test_sha256}): "
+            "the figures cannot be compared."
+        )
     want, have = expected.test, test["bits_per_dim"]
     apart, allowed = abs(have - want["bits_per_dim"]), WITHIN * want["stderr"]
     agrees = bool(apart <= allowed)

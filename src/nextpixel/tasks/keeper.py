@@ -4,7 +4,6 @@ must stop."""
 from __future__ import annotations
 
 import math
-import shlex
 import signal
 import time
 from pathlib import Path
@@ -183,7 +182,7 @@ class Keeper(pl.Callback):
                 raise
             raise UserError(
                 f"The checkpoint could not be written ({str(error).splitlines()[0]}); the one before is whole: "
-                f"free some space, then go on with {self._resume()}."
+                f"free some space, then go on with {self.folder.how_to_go_on()}."
             ) from error
         self.saved = time.monotonic()
         self.progress.restart_clock()
@@ -246,11 +245,5 @@ class Keeper(pl.Callback):
 
     def _interrupt(self, stop: int) -> None:
         why = STOPS[stop].format(self.options.max_minutes)
-        sentence = f"Training was stopped {why}; nothing is lost: go on with {self._resume()}"
+        sentence = f"Training was stopped {why}; nothing is lost: go on with {self.folder.how_to_go_on()}"
         raise Interrupted(sentence, planned=stop == MINUTES)
-
-    def _resume(self) -> str:
-        recipe = self.folder.read_config().get("recipe")
-        if recipe:
-            return f"nextpixel reproduce {shlex.quote(recipe['name'])} --run {shlex.quote(str(self.folder.path))}"
-        return f"nextpixel train --resume {shlex.quote(str(self.folder.path))}"

@@ -59,7 +59,8 @@ def looked_at(folder: RunFolder) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        whole = isinstance(found["bits_per_dim"], float) and found["looks"] and isinstance(found["weights"], str)
+        figures = [found[name] for name in ("bits_per_dim", "nats")]
+        whole = all(isinstance(one, float) for one in figures) and found["looks"] and isinstance(found["weights"], str)
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:

@@ -27,6 +27,7 @@ from nextpixel.tasks.evaluate import Evaluation, check_split
 from nextpixel.tasks.evaluate import evaluate as run_evaluation
 from nextpixel.tasks.expected import compare_curve, compare_test
 from nextpixel.tasks.html import drawing, heading, page, paragraph, preformatted, table
+from nextpixel.tasks.looked_once import looked_at
 from nextpixel.tasks.masks import known_pixels
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
@@ -133,6 +134,9 @@ def _figures(
         parts.append(paragraph(f"{of} (step {best['step']:,})."))
     else:
         parts.append(paragraph("There is no validation figure yet."))
+    scored = looked_at(folder) if "recipe" in config else None
+    if scored is not None:
+        parts.append(paragraph(compare_test(folder.expected(), scored)[1]))
     if evaluate:
         if model is None or data is None:
             parts.append(paragraph("The test split could not be scored: the model or the data are missing."))
@@ -143,8 +147,6 @@ def _figures(
     if not saved:
         text = "No evaluation of a whole split was found: nextpixel report RUN --evaluate makes one, and so does "
         return [*parts, paragraph(text + "nextpixel evaluate RUN --json RUN/evaluation.json.")]
-    if "recipe" in config:
-        parts.append(paragraph(compare_test(folder.expected(), saved)[1]))
     return [*parts, table(_evaluation_rows(saved))]
 
 

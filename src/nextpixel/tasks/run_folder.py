@@ -172,6 +172,13 @@ class RunFolder:
         expected = self.expected()
         return {} if expected is None else expected.valid
 
+    def how_to_go_on(self) -> str:
+        """The command that goes on with this run."""
+        recipe, path = self.read_config().get("recipe"), shlex.quote(str(self.path))
+        if isinstance(recipe, dict) and "name" in recipe:
+            return f"nextpixel reproduce {shlex.quote(str(recipe['name']))} --run {path}"
+        return f"nextpixel train --resume {path}"
+
     def forget_after(self, step: int) -> None:
         """Drop logged lines from beyond the checkpoint that a resumed run starts from."""
         if not self.writes:

@@ -18,6 +18,7 @@ from nextpixel.images import Dataset
 from nextpixel.model import Model
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
+from nextpixel.tasks.expected import UNKNOWN
 from nextpixel.tasks.looked_once import scored_once
 from nextpixel.tasks.recipe_card import CARDS, append, cost, last_card, make_card, read_lines, sitting
 from nextpixel.tasks.report import report
@@ -117,12 +118,11 @@ def _train(
     model = build_from(options, data)
     resume = folder.began()
     if folder.writes:
-        about = f"{model.family}, {model.parameter_count:,} parameters, {len(data.train):,} images"
-        expected = chosen.expected
-        told = "not measured before" if expected is None else f"{expected.cost} when it was measured"
+        took = "" if chosen.took == UNKNOWN else f"; took {chosen.took} when it was measured"
         typer.echo(
-            f"{'Going on with' if resume else 'Training'} {chosen.title} ({about}; {told}). Ctrl-C saves; the same "
-            f"command goes on. Run folder: {folder.path}",
+            f"{'Going on with' if resume else 'Training'} {chosen.title} ({model.family}, "
+            f"{model.parameter_count:,} parameters, {len(data.train):,} images{took}). Ctrl-C saves; the same command "
+            f"goes on. Run folder: {folder.path}",
             err=True,
         )
     describe = {

@@ -105,8 +105,8 @@ def compare_test(expected: Expected | None, test: Mapping[str, Any]) -> tuple[bo
     sha256 = str(test.get("data_sha256", ""))
     if not sha256.startswith(expected.test_sha256):
         return False, (
-            f"The test images are not those of the expected figure (SHA-256 {sha256[:16]}, not {expected.test_sha256}): "
-            "the figures cannot be compared."
+            f"The test images are not those of the expected figure (SHA-256 {sha256[:16]}, not "
+            f"{expected.test_sha256}): the figures cannot be compared."
         )
     want, have = expected.test, test["bits_per_dim"]
     apart, allowed = abs(have - want["bits_per_dim"]), WITHIN * want["stderr"]

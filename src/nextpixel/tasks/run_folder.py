@@ -8,6 +8,7 @@ profile/           where the time goes, if asked
 samples/           made on the way: grids of samples, surprise maps of validation pictures
 curve.png          bits/dim against steps so far
 events.out.*       TensorBoard
+test.json, sittings.jsonl, cards.jsonl: of a recipe, see looked_once and recipe_card
 """
 
 from __future__ import annotations

@@ -325,6 +325,12 @@ def test_a_mistake_in_a_recipe_gives_one_sentence(toy, nextpixel, content, says)
     assert not Path("runs").exists()
 
 
+def test_a_run_folder_that_cannot_be_made_gives_one_sentence(toy, nextpixel):
+    ended = nextpixel("reproduce", toy.name, "--run", f"{toy.name}/run")
+    assert ended.status == 2
+    assert "cannot be written" in ended.error()
+
+
 def test_a_folder_of_another_recipe_is_left_alone(toy, nextpixel):
     nextpixel("reproduce", toy.name, "--run", "run", "--max-minutes", "1e-9")
     before = Path("run/config.yaml").read_bytes()

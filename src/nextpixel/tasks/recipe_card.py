@@ -33,7 +33,10 @@ def sitting(folder: RunFolder) -> Iterator[None]:
         yield
         return
     path, wall, cpu = folder.path / SITTINGS, time.monotonic(), time.process_time()
-    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The run folder {folder.path} cannot be written ({error.strerror or error}).") from error
     append(path, {"began": now()})
     try:
         yield

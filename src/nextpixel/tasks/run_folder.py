@@ -165,7 +165,9 @@ class RunFolder:
 
     def expected(self) -> Expected | None:
         """What the recipe that the run follows is expected to give; None without a recipe, or where nobody measured
-        it."""
+        it, or where there is no run yet."""
+        if not self.config.is_file():
+            return None
         return expected_from(self.read_config().get("expected"), str(self.config))
 
     def expected_curve(self) -> dict[int, float]:

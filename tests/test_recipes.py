@@ -144,7 +144,7 @@ def test_curves_are_compared_where_both_have_a_figure():
     ("wanted", "says"),
     [
         ("digits/cpu-5-minutes-mad", "Did you mean 'digits/cpu-5-minutes-made'"),
-        ("digits", "no recipe 'digits'"),
+        ("digits", "Of digits there are digits/cpu-2-hours, "),
         ("", "no recipe ''"),
         ("pictures/cpu-5-minutes", "for pictures of your own"),
         ("nowhere.yaml", "cannot be read"),

@@ -22,6 +22,7 @@ from nextpixel.tasks.expected import UNKNOWN, Expected, expected_from
 
 OWN = "pictures"  # what presets for a path are called
 BUDGETS = ("cpu-5-minutes", "cpu-30-minutes", "cpu-2-hours", "gpu-30-minutes", "gpu-1-day")
+COLUMNS = ("recipe", "family", "parameters", "test bits/dim", "took", "what it is")
 _META = "nextpixel.preset"  # under which the two arguments wait for each other
 
 
@@ -124,15 +125,15 @@ def recipe_for(wanted: str) -> Preset:
         return Preset(wanted, data, path.stem, "", 0, settings, expected, path)
     known = {title: found for title, found in _paths().items() if found.parent.name != OWN}
     if wanted not in known:
-        more = " Those for pictures of your own are for nextpixel train FOLDER --preset." if OWN in wanted else ""
+        there = [title for title in known if wanted and title.startswith(f"{wanted.rstrip('/')}/")]
+        more = f" Of {wanted} there are {', '.join(there)}." if there else did_you_mean(wanted, known)
+        if wanted.partition("/")[0] == OWN:
+            more = " Those for pictures of your own are for nextpixel train FOLDER --preset."
         raise UserError(
             f"There is no recipe {wanted!r}: nextpixel config presets lists them; a file of your own ends in .yaml."
-            f"{more or did_you_mean(wanted, known)}"
+            f"{more}"
         )
     return _read(known[wanted])
-
-
-COLUMNS = ("recipe", "family", "parameters", "test bits/dim", "took", "what it is")
 
 
 def rows_of(presets: list[Preset]) -> list[tuple[str, ...]]:

@@ -56,11 +56,7 @@ def reproduce(
     card = last_card(folder)
     if card is None or score_again:
         options, training, images = _options(ctx, chosen)
-        training = dataclasses.replace(
-            training,
-            device=device or training.device,
-            threads=threads or training.threads,
-        )
+        training = dataclasses.replace(training, device=device or training.device, threads=threads or training.threads)
         check_training_device(training.device)
         images = dataclasses.replace(images, data_dir=data_dir or images.data_dir)
         data = load_data(chosen.data, images)

@@ -282,6 +282,8 @@ def test_the_expected_curve_stands_beside_the_measured_one(toy, nextpixel):
     drawn = {line.get_label(): line for line in figures.curve(metrics, expected=expected).axes[0].get_lines()}
     assert drawn["valid, expected"].get_xydata().tolist() == [[3, 2.9], [6, 2.8], [9, 2.7]]
     assert drawn["valid, expected"].get_linestyle() == "--"
+    upper, lower = figures.curve(metrics[:2], rate=True, expected=expected).axes
+    assert upper.get_xlim() == lower.get_xlim(), "a run in training has less of the curve than is expected"
     assert Path("run/samples.png").is_file()
     assert Path("run/curve.png").is_file()
 

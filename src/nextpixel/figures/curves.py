@@ -35,6 +35,8 @@ def curve(
     promised = dict(expected or {})
     if promised:
         plot.plot(list(promised), list(promised.values()), "--", color="#333333", linewidth=1, label="valid, expected")
+    if rates:
+        axes[1, 0].set_xlim(plot.get_xlim())  # what is expected may reach farther
     drawn = [line[key] for line in metrics for key in ("train", "valid") if key in line] + list(promised.values())
     top = sorted(drawn)[int(0.97 * (len(drawn) - 1))] if drawn else 1.0
     for index, (name, value) in enumerate((baselines or {}).items()):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from nextpixel.tasks.machine import machine
+
+__all__ = ["RESULTS", "interleaved", "machine", "matrix_rate", "named", "save", "seconds", "settle", "settled"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -68,28 +71,7 @@ def matrix_rate(repeats: int, device: str = "cpu", dtype: torch.dtype = torch.fl
     return 2 * side**3 / seconds(settled(lambda: a @ b, device), repeats)
 
 
-def machine(device: str = "cpu") -> dict[str, Any]:
-    gpu = {"gpu": torch.cuda.get_device_name(device)} if torch.device(device).type == "cuda" else {}
-    return {
-        **gpu,
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
-
-
 def save(name: str, values: dict[str, Any], folder: Path = RESULTS) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
     print(f"written: {f'benchmarks/results/{name}.json' if folder == RESULTS else folder / f'{name}.json'}")
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -23,6 +23,7 @@ PROGRAM = [sys.executable, "-m", "nextpixel"]
 COMMANDS = [
     ["demo"],
     ["train"],
+    ["reproduce"],
     ["evaluate"],
     ["sample"],
     ["complete"],

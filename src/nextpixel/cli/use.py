@@ -37,7 +37,7 @@ from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.drawing import SampleOptions
 from nextpixel.tasks.export import save_pictures
 from nextpixel.tasks.nearest import check as check_nearest
-from nextpixel.tasks.nearest import closeness
+from nextpixel.tasks.nearest import closeness, neighbour_page
 from nextpixel.tasks.processes import first_process
 
 NEIGHBOURS = 3  # shown of each picture
@@ -167,17 +167,7 @@ def _compare(pictures: Tensor, data: Dataset, blur: int, path: Path) -> None:
     """Say how near the pictures are to training images, and draw those that are nearest."""
     kept = min(NEIGHBOURS, len(data.train))
     found = closeness(pictures, data.train, data.test, kept, blur=blur, progress=True)
-    closest = found.pictures.distances[:, 0].argsort(stable=True)[: figures.MOST_NEIGHBOURS]
-    indices = found.pictures.indices[closest]
-    others = data.train[indices.flatten()].images.unflatten(0, tuple(indices.shape))
-    page = figures.neighbour_page(
-        pictures[closest],
-        others,
-        found.pictures.distances[closest],
-        found.pictures.distances[:, 0],
-        found.test.distances[:, 0],
-        data.levels,
-    )
+    page = neighbour_page(pictures, data.train, found)
     figures.save_figure(page, path, "Pictures drawn and the training images nearest to them", data.name)
     tests = len(found.test.indices)
     table(
@@ -190,7 +180,7 @@ def _compare(pictures: Tensor, data: Dataset, blur: int, path: Path) -> None:
             ("test images equal to one", f"{found.test_copies} of {tests:,}"),
         ],
     )
-    console().print(f"The {len(closest)} pictures nearest to a training image, and those: {path}")
+    console().print(f"Pictures from the nearest to the farthest, and the training images nearest to them: {path}")
 
 
 def push(

@@ -43,7 +43,7 @@ def neighbour_page(
 
 def _spread(axes: Axes, nearest: Tensor, test_nearest: Tensor) -> None:
     top = float(max(nearest.max(), test_nearest.max())) or 1.0
-    edges = np.linspace(0, 1.02 * top, 25)
+    edges = np.linspace(0, 1.02 * top, 25).tolist()
     for colour, values, name in (("C0", nearest, "drawn"), ("C1", test_nearest, "test images")):
         shares = np.full(len(values), 100 / len(values))
         median = float(values.quantile(0.5))

@@ -10,15 +10,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from nextpixel import figures
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.progress import Steps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BLOCK = 2**21  # numbers in a block of images, as float64: 16 MiB
 MOST = 2048  # images in it; the distances between two such blocks take 32 MiB
@@ -96,6 +100,23 @@ def closeness(
         float(theirs.quantile(0.5)),
         int((mine == 0).sum()),
         int((theirs == 0).sum()),
+    )
+
+
+def neighbour_page(images: Tensor, train: Split, found: Closeness) -> Figure:
+    """A few images from the one that is nearest to a training image to the one that is farthest from all of them, with
+    their neighbours; and how all distances are spread."""
+    count = min(len(images), figures.MOST_NEIGHBOURS)
+    spaced_evenly = torch.linspace(0, len(images) - 1, count).round().long()
+    chosen = found.pictures.distances[:, 0].argsort(stable=True)[spaced_evenly]
+    indices = found.pictures.indices[chosen]
+    return figures.neighbour_page(
+        images[chosen],
+        train[indices.flatten()].images.unflatten(0, tuple(indices.shape)),
+        found.pictures.distances[chosen],
+        found.pictures.distances[:, 0],
+        found.test.distances[:, 0],
+        train.levels,
     )
 
 

@@ -174,8 +174,8 @@ def _compare(pictures: Tensor, data: Dataset, blur: int, path: Path) -> None:
         "distance to the nearest training image, levels",
         [
             ("training images", f"{len(data.train):,} ({data.train.name})"),
-            (f"{len(pictures)} pictures, median", f"{found.median:.4g}"),
-            (f"{tests:,} test images, median", f"{found.test_median:.4g}"),
+            (f"{len(pictures)} pictures, median", f"{found.median:.2f}"),
+            (f"{tests:,} test images, median", f"{found.test_median:.2f}"),
             ("pictures equal to a training image", f"{found.copies} of {len(pictures)}"),
             ("test images equal to one", f"{found.test_copies} of {tests:,}"),
         ],

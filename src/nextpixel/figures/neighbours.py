@@ -29,7 +29,7 @@ def neighbour_page(
     for column in range(count):
         show(axes[0, column], pictures[column], levels)
         for row in range(1, rows):
-            shown = f"{distances[column, row - 1]:.4g}"
+            shown = f"{distances[column, row - 1]:.2f}"
             show(axes[row, column], neighbours[column, row - 1], levels, shown)
     names = ["drawn", "nearest", *(f"{row}." for row in range(2, rows))]
     for row, name in enumerate(names):
@@ -48,7 +48,7 @@ def _spread(axes: Axes, nearest: Tensor, test_nearest: Tensor) -> None:
         shares = np.full(len(values), 100 / len(values))
         median = float(values.quantile(0.5))
         axes.hist(values.numpy(), edges, weights=shares, histtype="stepfilled", alpha=0.45, color=colour)
-        axes.axvline(median, color=colour, linewidth=1.4, label=f"{name}: median {median:.4g}")
+        axes.axvline(median, color=colour, linewidth=1.4, label=f"{name}: median {median:.2f}")
     axes.set_xlabel("distance to the nearest training image, levels")
     axes.set_ylabel("%")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1))

@@ -2,7 +2,7 @@
 
 A distance by itself says little. What tells is the distance of images that the model has never seen, from the same
 source: pictures drawn from a model that has learnt no image by heart are about as far from the training images as test
-images are.
+images are, or farther.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _blocks(among: Split | Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
 
 def _rows(images: Tensor, blur: int) -> Tensor:
     """Images as rows of integers in float64, blurred, in 1/16^blur levels."""
-    values = images.double()
+    values = images.cpu().double()
     for _ in range(blur):
         for axis in (2, 3):
             size = values.shape[axis]

@@ -122,10 +122,8 @@ def train_all(args: argparse.Namespace) -> None:
         for seed in range(args.seeds if protocol is DIGITS else 1):
             for label in labels:
                 job = Job(protocol, label, seed, args.runs)
-                if job.card.exists():
-                    continue
                 with held(job.lock) as mine:
-                    if mine:  # else another process is at it
+                    if mine and not job.card.exists():  # else another process is at it, or has been
                         job.train(data)
 
 

@@ -64,7 +64,7 @@ def _table(protocol: Protocol, cards: list[dict[str, Any]]) -> str:
 
 def _missing(cards: list[dict[str, Any]]) -> str:
     """Which trainings of the table have not ended."""
-    sentences = []
+    lines = []
     for protocol in PROTOCOLS.values():
         wanted = SEEDS.get(protocol.data, 1)
         counts = {label: len(of_model(cards, protocol, label)) for label in protocol.models}
@@ -74,8 +74,8 @@ def _missing(cards: list[dict[str, Any]]) -> str:
             if count < wanted
         ]
         if lacking:
-            sentences.append(f"Not trained to the end yet, {TITLES[protocol.data]}: {', '.join(lacking)}.")
-    return " ".join([*sentences, "`local` is not in the table."])
+            lines.append(f"- {TITLES[protocol.data]}, not trained to the end yet: {', '.join(lacking)}.")
+    return "\n".join([*lines, "- `local` is not in the table."])
 
 
 def described(options: dict[str, Any]) -> str:

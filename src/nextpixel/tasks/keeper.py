@@ -157,6 +157,7 @@ class Keeper(pl.Callback):
                 "steps": step,
                 "valid_bits_per_dim": valid,
                 "averaged": bool(self.options.ema),
+                "flipped_share": self.options.flip or None,
                 "seed": self.options.seed,
             },
         }

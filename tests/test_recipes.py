@@ -232,6 +232,8 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_card(toy, nextpixel):
     assert (killed["cost"]["sittings"], killed["cost"]["ended"]) == (2, 1)
     assert len(whole["test_scored"]) == 1
     assert list(whole["valid"]) == ["3", "6", "9"]
+    assert whole["nearest"]["of"] == 64
+    assert Path("whole/nearest.png").stat().st_size
 
 
 def test_the_test_part_is_looked_at_once(toy, nextpixel, monkeypatch):

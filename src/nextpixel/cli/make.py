@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
+from torch import Tensor
 
 from nextpixel import figures
 from nextpixel.cli.arguments import Json, check_device, recorded_data
@@ -228,12 +229,14 @@ def _finish(model: Model, data: Any, json_file: Path | None) -> None:
     write_json(json_file, {"run": str(folder.path), "valid": result.to_dict()})
 
 
-def draw_pictures(folder: RunFolder, model: Model, data: Any) -> None:
-    """samples.png, a sheet of 64 or so, and curve.png in a run's folder."""
+def draw_pictures(folder: RunFolder, model: Model, data: Any) -> Tensor:
+    """samples.png, a sheet of 64 or so, and curve.png in a run's folder; returns the pictures of the sheet."""
     count, given = shown_condition(model, data.valid, 64)
-    grid(sample(model, n=count, condition=given), data.levels, columns=model.classes).save(folder.path / "samples.png")
+    pictures = sample(model, n=count, condition=given)
+    grid(pictures, data.levels, columns=model.classes).save(folder.path / "samples.png")
     if metrics := folder.read_metrics():
         figures.curve(metrics, expected=folder.expected_curve()).savefig(folder.path / "curve.png")
+    return pictures
 
 
 def _given(ctx: typer.Context) -> set[str]:

@@ -20,11 +20,14 @@ from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.expected import UNKNOWN
 from nextpixel.tasks.looked_once import scored_once
+from nextpixel.tasks.nearest import compare
 from nextpixel.tasks.recipe_card import CARDS, append, cost, last_card, make_card, read_lines, sitting
 from nextpixel.tasks.report import report
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.train import Interrupted, TrainOptions
 from nextpixel.tasks.train import train as run_training
+
+NEAREST = "nearest.png"
 
 T = TypeVar("T", ModelOptions, TrainOptions, DataOptions)
 
@@ -141,13 +144,14 @@ def _finish(folder: RunFolder, device: str, data: Dataset, again: bool) -> dict[
         device = "cuda" if torch.cuda.is_available() else "cpu"
     best: Model = load(folder.path).to(device)
     test = scored_once(folder, best, data.test, again=again, progress=True)
-    draw_pictures(folder, best, data)
+    near = compare(draw_pictures(folder, best, data), data, folder.path / NEAREST, progress=True)
     report(folder.path, data=data)
-    return make_card(folder, best, test)
+    return make_card(folder, best, test, near)
 
 
 def _show(card: dict[str, Any], folder: RunFolder) -> None:
     test, spent, chosen, looks = card["test"], card["cost"], card["chosen"], card["test_scored"]
+    near = card["nearest"]
     minutes = f"{spent['cpu_seconds'] / 60:.1f} CPU minutes, {spent['seconds'] / 60:.1f} minutes by the clock"
     sittings = f"{spent['sittings']} sitting{'s' if spent['sittings'] != 1 else ''}"
     if spent["ended"] < spent["sittings"]:
@@ -161,7 +165,11 @@ def _show(card: dict[str, Any], folder: RunFolder) -> None:
         ("test part scored", f"{looks[0]}" + (f", {len(looks) - 1} more since" if looks[1:] else ", once")),
         ("parameters", f"{card['parameters']:,}"),
         ("training", f"{minutes}, {sittings}"),
-        ("run", f"{folder.path}: report.html, samples.png, curve.png, {CARDS}"),
+        (
+            "nearest training image",
+            f"samples are {near['samples']:.2f} levels from it in the median, test images {near['test_images']:.2f}",
+        ),
+        ("run", f"{folder.path}: report.html, samples.png, {NEAREST}, curve.png, {CARDS}"),
     ]
     table(card["recipe"], rows)
     for sentence in (card["agreement"], card["curve_agreement"]):

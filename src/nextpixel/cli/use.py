@@ -37,10 +37,8 @@ from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.drawing import SampleOptions
 from nextpixel.tasks.export import save_pictures
 from nextpixel.tasks.nearest import check as check_nearest
-from nextpixel.tasks.nearest import closeness, neighbour_page
+from nextpixel.tasks.nearest import compare
 from nextpixel.tasks.processes import first_process
-
-NEIGHBOURS = 3  # shown of each picture
 
 
 def add_to(app: typer.Typer) -> None:
@@ -165,10 +163,7 @@ def sample(
 
 def _compare(pictures: Tensor, data: Dataset, blur: int, path: Path) -> None:
     """Say how near the pictures are to training images, and draw those that are nearest."""
-    kept = min(NEIGHBOURS, len(data.train))
-    found = closeness(pictures, data.train, data.test, kept, blur=blur, progress=True)
-    page = neighbour_page(pictures, data.train, found)
-    figures.save_figure(page, path, "Pictures drawn and the training images nearest to them", data.name)
+    found = compare(pictures, data, path, blur=blur, progress=True)
     tests = len(found.test.indices)
     table(
         "distance to the nearest training image, levels",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from nextpixel import figures
 from nextpixel.errors import UserError
-from nextpixel.images import Split
+from nextpixel.images import Dataset, Split
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.progress import Steps
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK = 2**21  # numbers in a block of images, as float64: 16 MiB
 MOST = 2048  # images in it; the distances between two such blocks take 32 MiB
+SHOWN = 3  # neighbours of a picture on a page
 EXACT = 2**53  # integers below are float64 numbers, and so are their sums
 
 
@@ -101,6 +103,14 @@ def closeness(
         int((mine == 0).sum()),
         int((theirs == 0).sum()),
     )
+
+
+def compare(images: Tensor, data: Dataset, path: Path, *, blur: int = 0, progress: bool = False) -> Closeness:
+    """`closeness` to the training images of a data set, and the `neighbour_page` of it as a file."""
+    found = closeness(images, data.train, data.test, min(SHOWN, len(data.train)), blur=blur, progress=progress)
+    page = neighbour_page(images, data.train, found)
+    figures.save_figure(page, path, "Pictures drawn and the training images nearest to them", data.name)
+    return found
 
 
 def neighbour_page(images: Tensor, train: Split, found: Closeness) -> Figure:

@@ -19,6 +19,7 @@ from nextpixel.model import Model
 from nextpixel.tasks.expected import compare_curve, compare_test
 from nextpixel.tasks.looked_once import now
 from nextpixel.tasks.machine import machine
+from nextpixel.tasks.nearest import Closeness
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.version import __version__
 
@@ -57,8 +58,9 @@ def cost(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def make_card(folder: RunFolder, model: Model, test: dict[str, Any]) -> dict[str, Any]:
-    """The card of a finished training. model: the one that validation chose; test: what `scored_once` gave."""
+def make_card(folder: RunFolder, model: Model, test: dict[str, Any], near: Closeness) -> dict[str, Any]:
+    """The card of a finished training. model: the one that validation chose; test: what `scored_once` gave; near: how
+    near a sheet of samples is to the training images."""
     config = folder.read_config()
     expected, curve = folder.expected(), folder.valid_curve()
     agrees, sentence = compare_test(expected, test)
@@ -79,6 +81,12 @@ def make_card(folder: RunFolder, model: Model, test: dict[str, Any]) -> dict[str
         "agrees": agrees,
         "agreement": sentence,
         "curve_agreement": compare_curve(expected, curve),
+        "nearest": {
+            "samples": near.median,
+            "test_images": near.test_median,
+            "copies": near.copies,
+            "of": len(near.pictures.indices),
+        },
         "cost": cost(folder),
         "machine": machine(str(next(model.parameters()).device)),
         "nextpixel": __version__,

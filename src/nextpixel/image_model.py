@@ -88,6 +88,9 @@ class ImageModel(OrderedModel):
         outputs, told_features = type(self.embedding.layout)(sizes), CONDITION_FEATURES if told else None
         own_size: dict[str, Any] = {} if declared.any_size else {"size": (height, width)}
         self.network = declared.network(config, self.embedding.layout, outputs, told_features, **own_size)
+        start = self.head.of_prediction()
+        if start is not None and self.embedding.kind == "scaled":
+            self.network.begin(*start)
 
     @property
     def family(self) -> str:

@@ -133,6 +133,10 @@ class Network(nn.Module):
         """Pixel work: [N, H, W, outputs] in Whole, [N, outputs of the current group] in a Cursor."""
         raise NotImplementedError
 
+    def begin(self, gain: Tensor, bias: Tensor) -> None:
+        """Let the outputs begin as gain [outputs, C] times a prediction of each channel's value on [-1, 1], plus bias
+        [outputs], if the network has one to give (see `Head.of_prediction`). The inputs are one group, scaled."""
+
     def forward(self, x: Tensor, condition: Tensor | None = None, run: Whole | None = None) -> Tensor:
         """x: embedded image [N, H, W, inputs] → features [N, H, W, outputs], all positions in parallel."""
         run = run or Whole()

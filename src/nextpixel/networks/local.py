@@ -59,7 +59,8 @@ class LocalNetwork(Network):
         def __post_init__(self) -> None:
             check_options(self, counts="layers features slope", kernels="kernel first_kernel", shares="dropout")
             check_first_kernel(self.first_kernel)
-            if not 0 <= self.neighbours <= (most := self.first_kernel // 2):
+            most = self.first_kernel // 2
+            if not 0 <= self.neighbours <= most:
                 raise UserError(
                     f"The option neighbours must be between 0 and {most} at this first_kernel, not {self.neighbours}."
                 )

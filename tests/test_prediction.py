@@ -125,6 +125,16 @@ def test_a_saved_model_comes_back(tmp_path):
     assert torch.equal(again.log_prob(x), model.log_prob(x))
 
 
+def test_without_the_options_a_model_is_recorded_as_it_always_was():
+    """The identity of a frozen model follows from its record: archives of older versions must find theirs."""
+    plain = build(neighbours=0, head="logistic_mixture", head_options={"zoom": 1}).made_with()
+    assert "neighbours" not in plain["options"]
+    assert plain["head_options"] == {"mixtures": 10}
+    near = build(**ZOOMED).made_with()
+    assert near["options"]["neighbours"] == 2
+    assert near["head_options"] == {"mixtures": 3, "zoom": 16}
+
+
 def test_a_zoomed_mean_by_hand():
     """Two channels, one component: m₁ + tanh(pull) · (x₀ − m₀), the means being features / zoom."""
     head = LogisticMixture(2, 256, mixtures=1, zoom=8)

@@ -23,6 +23,8 @@ class Head(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     orders_channels: ClassVar[bool] = False
+    added: ClassVar[dict[str, int]] = {}
+    """options that were added to the head later, with the values that leave it as it was"""
 
     def __init__(self, channels: int, levels: int):
         super().__init__()

@@ -14,6 +14,7 @@ adds to it is in proportion to how far the channel's value is from its own mean,
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ LOG_SCALES = (-7.0, 7.0)  # from narrower than any bin of 256 levels to flat; be
 @register("logistic_mixture", "discretised mixture of logistics, for many ordered levels; orders the channels itself")
 class LogisticMixture(Head):
     orders_channels = True
+    added: ClassVar[dict[str, int]] = {"zoom": 1}
 
     def __init__(self, channels: int, levels: int, mixtures: int = 10, zoom: int = 1):
         super().__init__(channels, levels)

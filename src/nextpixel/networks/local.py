@@ -15,7 +15,7 @@ they do not know. It is meant for `logistic_mixture` with a zoom, which begins w
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ from nextpixel.networks.output import LinearPart, OutputLayers, begin_with_diffe
     freezable=True,
 )
 class LocalNetwork(Network):
+    added: ClassVar[dict[str, Any]] = {"neighbours": 0}
+
     @dataclasses.dataclass(frozen=True)
     class Config:
         layers: int = 6

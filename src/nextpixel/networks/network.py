@@ -113,6 +113,8 @@ class Network(nn.Module):
     the channels. `condition` is the width of the condition's features, None without one."""
 
     family: ClassVar[Family]
+    added: ClassVar[dict[str, Any]] = {}
+    """options that were added to the family later, with the values that leave it as it was"""
 
     @dataclasses.dataclass(frozen=True)
     class Config:

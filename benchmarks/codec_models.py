@@ -25,7 +25,7 @@ SIDE, CROPS = 48, 1000  # of a photograph
 NEAR: dict[str, Any] = {"neighbours": 3}  # begins as a prediction from them
 PHOTOGRAPHS = ({"layers": 5, "features": 48, **NEAR}, {"epochs": 4, "batch_size": 8, "learning_rate": 4e-3})
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # options of the network, and of training
-    "cifar10": ({"layers": 6, "features": 64, **NEAR}, {"epochs": 1, "batch_size": 16}),
+    "cifar10": ({"layers": 6, "features": 64, **NEAR}, {"epochs": 1, "batch_size": 16, "learning_rate": 4e-3}),
     "fashion_mnist": ({"layers": 6, "features": 48, **NEAR}, {"epochs": 2, "batch_size": 32}),
     "kodak-even": PHOTOGRAPHS,
     "kodak-odd": PHOTOGRAPHS,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nextpixel.causal import Add, Layout, PixelConv, ReLU, Run
 
 VALUES = slice(1, None)  # of a scaled embedding's features; the first one is a constant
-ENLARGED = 32  # by how much a first layer enlarges differences; measured on photographs, 1 and 16: docs/results.md
+ENLARGED = 32  # by how much a first layer enlarges differences; 1 would leave them: docs/results.md, "The codec"
 
 
 class OutputLayers(nn.Module):

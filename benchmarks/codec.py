@@ -84,8 +84,10 @@ def main() -> None:
     for name, figure in others.items():
         print(f"{name}: {figure:.4f} bits/dim")
     float_bits = nats / dims / math.log(2)
-    told = {**vars(args), "model": Path(args.model).name}  # the figures go round, the machine's folders do not
-    save(args.name, {**machine(), **told, "float_bits_per_dim": float_bits, "rows": rows, "others": others})
+    # the figures go round, the machine's folders do not
+    told = {**vars(args), "model": Path(args.model).name, "made_of": model.made_with()}
+    told |= {"parameters": model.parameter_count, "float_bits_per_dim": float_bits}
+    save(args.name, {**machine(), **told, "rows": rows, "others": others})
 
 
 if __name__ == "__main__":

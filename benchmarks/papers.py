@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nextpixel as npx
 from benchmarks.codec_models import SHAPES
 from benchmarks.documents import markdown, rewrite
 from benchmarks.measure import RESULTS
@@ -136,16 +135,15 @@ def in_the_codec() -> list[Figure]:
     if not path.exists():
         return []
     card = json.loads(path.read_text())
-    options, training = SHAPES["cifar10"]
-    head: dict[str, Any] = {"head": "logistic_mixture", "head_options": {"mixtures": 5}}
-    parameters = npx.build("local", shape=(3, 32, 32), levels=256, **head, **options).parameter_count
+    options, training = card["made_of"]["options"], SHAPES["cifar10"][1]
+    near = ", begins as a prediction" if options.get("neighbours") else ""
     return [
         Figure(
-            f"`local`: layers {options['layers']}, features {options['features']}",
+            f"`local`: layers {options['layers']}, features {options['features']}{near}",
             card["float_bits_per_dim"],
             f"{BITS}, the first {card['images']:,} test images",
             "[below](#the-codec)",
-            parameters=f"{parameters:,}",
+            parameters=f"{card['parameters']:,}",
             cost=f"{training['epochs']} epoch on one core",
             ours=True,
         )

@@ -28,6 +28,7 @@ ARCHIVES = Path(__file__).parent / "archives"
 FREEZABLE = [name for name, family in npx.families().items() if family.freezable]
 OPTIONS = [
     ("gated_pixelcnn", {"factorised": True}),
+    ("local", {"neighbours": 2}),
     ("row_lstm", {"residual": False, "highway": True, "skip": True}),
     ("diagonal_bilstm", {"raw": False, "skip": True}),
     ("pixelcnnpp", {"shortcuts": False, "normalised": False, "scales": 2}),
@@ -190,10 +191,11 @@ def test_check_finds_a_decoder_that_computes_something_else(monkeypatch):
     assert "not proved" in npx.check(exact).faults
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "zoom"), [(1, 1), (3, 1), (3, 16)])
 @pytest.mark.parametrize("levels", [2, 7, 256])
-def test_compiled_masses_of_mixtures_are_the_same_integers(levels, channels, monkeypatch):
-    exact = npx.freeze(build("gated_pixelcnn", "logistic_mixture", channels, levels, loud=6.0))
+def test_compiled_masses_of_mixtures_are_the_same_integers(levels, channels, zoom, monkeypatch):
+    head = {"head_options": {"zoom": zoom}}
+    exact = npx.freeze(build("gated_pixelcnn", "logistic_mixture", channels, levels, loud=6.0, **head))
     x, _ = pictures(exact, 3)
     masses = exact.masses(x)
     assert int(masses.min()) >= 0
@@ -201,9 +203,10 @@ def test_compiled_masses_of_mixtures_are_the_same_integers(levels, channels, mon
     assert torch.equal(exact.masses(x), masses)
 
 
-@pytest.mark.parametrize("head", heads())
-def test_spans_are_those_of_the_masses(head):
-    exact = npx.freeze(build("gated_pixelcnn", head, 3, 2 if head == "bernoulli" else 9, classes=3))
+@pytest.mark.parametrize(("head", "options"), [*((head, {}) for head in heads()), ("logistic_mixture", {"zoom": 16})])
+def test_spans_are_those_of_the_masses(head, options):
+    levels = 2 if head == "bernoulli" else 9
+    exact = npx.freeze(build("gated_pixelcnn", head, 3, levels, classes=3, head_options=options))
     x, labels = pictures(exact, 3)
     found = torch.cat(list(exact.spans(x, labels)), 1)
     assert torch.equal(found, spans(exact.masses(x, labels), exact.in_sequence(x)))

@@ -14,6 +14,7 @@ from nextpixel.wavefront import Wavefront
 NETWORKS = [
     ("local", {"layers": 2, "features": 5}, 2),
     ("local", {"layers": 1, "features": 5, "slope": 1}, 1),
+    ("local", {"layers": 1, "features": 5, "neighbours": 3}, 2),
     ("local", {"layers": 2, "features": 4, "slope": 3, "kernel": 5}, 3),
     ("pixelcnn", {"blocks": 2, "features": 5}, 4),
     ("pixelcnn", {"blocks": 1, "features": 5, "first_kernel": 3, "kernel": 5}, 3),

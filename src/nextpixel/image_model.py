@@ -78,8 +78,9 @@ class ImageModel(OrderedModel):
         told = wanted or self.order_table is not None
         made = self._hub_mixin_config  # the arguments, as config.json will hold them
         if isinstance(made, dict):  # in full, so that a default may change without changing what old files mean
-            made["options"] = dataclasses.asdict(config)
-            made["head_options"] = {name: getattr(self.head, name) for name in self.head.options()}
+            made["options"] = _recorded(dataclasses.asdict(config), declared.network.added)
+            head_made = {name: getattr(self.head, name) for name in self.head.options()}
+            made["head_options"] = _recorded(head_made, self.head.added)
             if orders is None or self.order_names == (RASTER.name,):
                 made.pop("orders", None)  # what readers that know no orders take for granted
             if map_levels is None:
@@ -88,6 +89,9 @@ class ImageModel(OrderedModel):
         outputs, told_features = type(self.embedding.layout)(sizes), CONDITION_FEATURES if told else None
         own_size: dict[str, Any] = {} if declared.any_size else {"size": (height, width)}
         self.network = declared.network(config, self.embedding.layout, outputs, told_features, **own_size)
+        start = self.head.of_prediction()
+        if start is not None and self.embedding.kind == "scaled":
+            self.network.begin(*start)
 
     @property
     def family(self) -> str:
@@ -215,6 +219,11 @@ def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
                 f"There is no option {name!r} in {owner}; it has: {', '.join(known)}." + did_you_mean(name, known)
             )
     return kind(**options)
+
+
+def _recorded(options: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    """The options but for added ones that do nothing: a model without them is what it was, its identity included."""
+    return {name: value for name, value in options.items() if name not in added or value != added[name]}
 
 
 def _orders(names: object, declared: Family, size: tuple[int, int]) -> list[str]:

@@ -38,14 +38,14 @@ class ExactLogisticMixture(ExactHead):
     def __init__(self, head: LogisticMixture, formats: Formats, tables: Tables):
         super().__init__(head, formats, tables)
         tables.need("tanh")
-        self.mixtures, self.pairs = head.mixtures, head.pairs
+        self.mixtures, self.pairs, self.zoom = head.mixtures, head.pairs, head.zoom
         levels, index = torch.arange(head.levels, dtype=torch.float64), formats.index
         centres = 2 * levels / (head.levels - 1) - 1
         lowest, highest = (int(limit) << index for limit in LOG_SCALES)
         scales = torch.arange(lowest, highest + 1, dtype=torch.float64) / (1 << index)
         at = torch.arange(-(ARGUMENT << index), (ARGUMENT << index) + 2, dtype=torch.float64) / (1 << index)
         for name, values in (
-            ("centres", centres * formats.one),
+            ("centres", centres * (formats.one if head.zoom == 1 else 2**PLACE)),
             ("edges", (centres[:-1] + 1 / (head.levels - 1)) * 2**PLACE),
             ("sharpness", torch.exp(-scales) * 2**SHARP),
             ("logistic", torch.sigmoid(at) * 2**MASS),
@@ -114,11 +114,21 @@ class ExactLogisticMixture(ExactHead):
     def _mean(self, means: Tensor, pull: Tensor, channel: int, earlier: Tensor) -> Tensor:
         """Means of a channel's components with PLACE bits, [n, M], given the values [n, ≥ channel] of earlier ones."""
         bits, first = self.formats.activation, channel * (channel - 1) // 2
+        if self.zoom > 1:
+            return self._zoomed_mean(means, pull[:, first : first + channel], earlier[:, :channel])
         mean = means[:, channel]
         for before in range(channel):
             pulled = pull[:, first + before] * self.get_buffer("centres")[earlier[:, before]][:, None]
             mean = mean + ((pulled + (1 << (bits - 1))) >> bits)
         return mean << (PLACE - bits)
+
+    def _zoomed_mean(self, means: Tensor, pull: Tensor, earlier: Tensor) -> Tensor:
+        """The same from features that are `zoom` times the means, given `earlier` [n, channel] and their `pull` alone:
+        with PLACE bits from the start, because the features say more of the means than an activation could."""
+        bits, channel = self.formats.activation, earlier.shape[1]
+        means = (means << (PLACE - bits)) // self.zoom
+        surprise = self.get_buffer("centres")[earlier][..., None] - means[:, :channel]
+        return means[:, channel] + ((pull * surprise + (1 << (bits - 1))) >> bits).sum(1)
 
     def _edge(self, values: Tensor) -> Tensor:
         """The upper edges of levels; of the last one, and below the first, any."""

@@ -23,6 +23,8 @@ class Head(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     orders_channels: ClassVar[bool] = False
+    added: ClassVar[dict[str, int]] = {}
+    """options that were added to the head later, with the values that leave it as it was"""
 
     def __init__(self, channels: int, levels: int):
         super().__init__()
@@ -32,6 +34,11 @@ class Head(nn.Module):
     def sizes(self) -> tuple[int, ...]:
         """Features wanted from the network: one number per channel group."""
         raise NotImplementedError
+
+    def of_prediction(self) -> tuple[Tensor, Tensor] | None:
+        """Features that say "near the prediction p", if the head has them: gain · p + bias, for a prediction p [C] of
+        the channels' values on [-1, 1]; gain [sum(sizes), C], bias [sum(sizes)]."""
+        return None
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Log-probability of every symbol, nats: features [N, H, W, sum(sizes)], x [N, C, H, W] → [N, C, H, W]."""

@@ -5,9 +5,16 @@ mixture component telescope to exactly 1 for every K. Masses are exact differenc
 domain, at any distance from the mean; there is no density fallback. A pixel has one mixture indicator for all its
 channels; the mean of a channel depends linearly on the earlier channels, so the head orders the channels. Differences
 from the paper: any number of channels, and sampling draws levels, never values between them.
+
+With `zoom` > 1, for networks that begin with a prediction, a mean is the feature divided by it: a step of training
+moves it by a part of a level, not by many, and a frozen model holds it with as many more bits. What an earlier channel
+adds to it is in proportion to how far the channel's value is from its own mean, not from grey.
 """
 
 from __future__ import annotations
+
+import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +28,28 @@ LOG_SCALES = (-7.0, 7.0)  # from narrower than any bin of 256 levels to flat; be
 @register("logistic_mixture", "discretised mixture of logistics, for many ordered levels; orders the channels itself")
 class LogisticMixture(Head):
     orders_channels = True
+    added: ClassVar[dict[str, int]] = {"zoom": 1}
 
-    def __init__(self, channels: int, levels: int, mixtures: int = 10):
+    def __init__(self, channels: int, levels: int, mixtures: int = 10, zoom: int = 1):
         super().__init__(channels, levels)
-        self.mixtures = mixtures
+        self.mixtures, self.zoom = mixtures, zoom
         self.pairs = channels * (channels - 1) // 2
 
     @property
     def sizes(self) -> tuple[int, ...]:
         return (self.mixtures * (1 + 2 * self.channels + self.pairs),)
+
+    def of_prediction(self) -> tuple[Tensor, Tensor]:
+        gain, bias = (torch.zeros(1 + 2 * self.channels + self.pairs, self.mixtures) for _ in range(2))
+        gain = gain[..., None].repeat(1, 1, self.channels)
+        means, scales = slice(1, 1 + self.channels), slice(1 + self.channels, 1 + 2 * self.channels)
+        gain[means] = self.zoom * torch.eye(self.channels)[:, None]
+        one_level = math.log(2 / (self.levels - 1))
+        bias[scales] = torch.linspace(one_level, one_level + 2.5, self.mixtures)
+        if self.zoom > 1:
+            for channel in range(1, self.channels):  # after the channel before it
+                bias[scales.stop + channel * (channel + 1) // 2 - 1] = math.atanh(0.8)
+        return gain.flatten(0, 1), bias.flatten()
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         values = x.permute(0, 2, 3, 1)  # [N, H, W, C]
@@ -56,13 +76,16 @@ class LogisticMixture(Head):
         """Log-weights [..., M]; means, log-scales [..., C, M]; coefficients of earlier channels [..., pairs, M]."""
         parts = features.unflatten(-1, (1 + 2 * self.channels + self.pairs, self.mixtures))
         weights, means, scales, pull = parts.split([1, self.channels, self.channels, self.pairs], -2)
-        return torch.log_softmax(weights[..., 0, :], -1), means, scales.clamp(*LOG_SCALES), torch.tanh(pull)
+        return torch.log_softmax(weights[..., 0, :], -1), means / self.zoom, scales.clamp(*LOG_SCALES), torch.tanh(pull)
 
     def _mean(self, means: Tensor, pull: Tensor, channel: int, earlier: Tensor) -> Tensor:
         """Mean of a channel's components given the values [..., channel] of the earlier ones, [..., M]."""
         mean, first = means[..., channel, :], channel * (channel - 1) // 2
         for before in range(channel):
-            mean = mean + pull[..., first + before, :] * self._centre(earlier[..., before, None], mean)
+            value = self._centre(earlier[..., before, None], mean)
+            if self.zoom > 1:
+                value = value - means[..., before, :]  # a surprise of 0 leaves the prediction as it is
+            mean = mean + pull[..., first + before, :] * value
         return mean
 
     def _centre(self, values: Tensor, like: Tensor) -> Tensor:

@@ -6,19 +6,24 @@ Gated layers with a residual around each, over one stream: as a horizontal stack
 the rows above. Of the m-th row above a pixel depends on at most slope·m − 1 columns to the right, whatever the depth
 and the kernels: at slope 2 a picture of H×W takes W + 2(H − 1) steps. What lies further right is a blind spot by
 choice; a symbol sees `first_kernel`//2 + layers · `kernel`//2 rows and columns.
+
+With `neighbours` a linear prediction from the nearest known values is added to the output, as in the classical lossless
+codecs (Weinberger, Seroussi and Sapiro 2000, "LOCO-I", section II): training begins where those stand, and learns what
+they do not know. It is meant for `logistic_mixture` with a zoom, which begins with it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nextpixel.causal import Add, Dropout, Gate, Layout, PixelConv, Run
+from nextpixel.errors import UserError
 from nextpixel.networks.network import Network, check_first_kernel, check_options, mask_a_row, register, spread
-from nextpixel.networks.output import OutputLayers
+from nextpixel.networks.output import LinearPart, OutputLayers, begin_with_differences
 
 
 @register(
@@ -31,6 +36,8 @@ from nextpixel.networks.output import OutputLayers
     freezable=True,
 )
 class LocalNetwork(Network):
+    added: ClassVar[dict[str, Any]] = {"neighbours": 0}
+
     @dataclasses.dataclass(frozen=True)
     class Config:
         layers: int = 6
@@ -41,6 +48,9 @@ class LocalNetwork(Network):
         """kernel size of the layers (odd)"""
         first_kernel: int = 7
         """kernel size of the first layer (odd)"""
+        neighbours: int = 0
+        """rows and columns of known values that the outputs are also weighted sums of, for pictures of many levels: the
+        network begins as a prediction from them; 0 means none"""
         slope: int = 2
         """columns by which a row is ahead of the one below when pictures are made by diagonals"""
         out_features: int = 0
@@ -51,6 +61,11 @@ class LocalNetwork(Network):
         def __post_init__(self) -> None:
             check_options(self, counts="layers features slope", kernels="kernel first_kernel", shares="dropout")
             check_first_kernel(self.first_kernel)
+            most = self.first_kernel // 2
+            if not 0 <= self.neighbours <= most:
+                raise UserError(
+                    f"The option neighbours must be between 0 and {most} at this first_kernel, not {self.neighbours}."
+                )
 
     layers: Any  # of _Layer; a ModuleList does not say of what
 
@@ -61,6 +76,8 @@ class LocalNetwork(Network):
         self.first = PixelConv(inputs, hidden, "A", left=half, rows=half, side=half, cut=config.slope)
         self.layers = nn.ModuleList(_Layer(hidden, config, condition) for _ in range(config.layers))
         self.out = OutputLayers(hidden, out, outputs)
+        if config.neighbours:
+            self.linear = LinearPart(inputs, outputs, config.neighbours, config.slope)
 
     def rows(self, x: Tensor | None, condition: Tensor | None, run: Run) -> list[Tensor]:
         if condition is None:
@@ -71,7 +88,13 @@ class LocalNetwork(Network):
         h = self.first(x, run)
         for index, layer in enumerate(self.layers):
             h = run.block(layer, h, contexts[index] if contexts else None)
-        return self.out(h, run)
+        return self.linear(x, self.out(h, run), run) if self.config.neighbours else self.out(h, run)
+
+    def begin(self, gain: Tensor, bias: Tensor) -> None:
+        if self.config.neighbours:
+            self.linear.begin(gain, bias)
+            self.out.begin_small()
+            begin_with_differences(self.first)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         seen = torch.zeros(height, width, dtype=torch.bool)

@@ -113,6 +113,8 @@ class Network(nn.Module):
     the channels. `condition` is the width of the condition's features, None without one."""
 
     family: ClassVar[Family]
+    added: ClassVar[dict[str, Any]] = {}
+    """options that were added to the family later, with the values that leave it as it was"""
 
     @dataclasses.dataclass(frozen=True)
     class Config:
@@ -132,6 +134,10 @@ class Network(nn.Module):
     def pixels(self, x: Tensor | None, contexts: list[Tensor], run: Run) -> Tensor:
         """Pixel work: [N, H, W, outputs] in Whole, [N, outputs of the current group] in a Cursor."""
         raise NotImplementedError
+
+    def begin(self, gain: Tensor, bias: Tensor) -> None:
+        """Let the outputs begin as gain [outputs, C] times a prediction of each channel's value on [-1, 1], plus bias
+        [outputs], if the network has one to give (see `Head.of_prediction`). The inputs are one group, scaled."""
 
     def forward(self, x: Tensor, condition: Tensor | None = None, run: Whole | None = None) -> Tensor:
         """x: embedded image [N, H, W, inputs] → features [N, H, W, outputs], all positions in parallel."""

@@ -58,6 +58,13 @@ def crops(images: list[Tensor]) -> Dataset:
     return Dataset("crops", train, valid, test)
 
 
+def kept_out(folder: Path) -> Split:
+    """500 crops of the photographs with odd numbers, which a model of those with even numbers has not seen."""
+    images = [image for _, image in photographs(folder, odd=True)]
+    pictures = crops(images).train.images[:500]
+    return Split(pictures, None, 256, "crops/test", "8-bit, 500 crops of the Kodak photographs with odd numbers")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=list(SHAPES))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import nextpixel as npx
+from benchmarks.codec_models import kept_out
 from nextpixel.errors import UserError
 from nextpixel.saving import WEIGHTS
 from nextpixel.shipped import FOLDER
@@ -33,16 +34,23 @@ def test_a_card_says_where_the_model_comes_from_and_what_it_is_worth(name):
     assert "limits" in (FOLDER / name / "README.md").read_text()
 
 
+def images_of_the_figures(card):
+    recorded = card["data_options"]
+    source = recorded["source"] if recorded else "kodak"
+    if source != "digits" and not (DATA / source).is_dir():
+        pytest.skip(f"{source} is not in {DATA}: set NEXTPIXEL_DATA to the folder of the data sets")
+    if not recorded:
+        return kept_out(DATA / source)
+    known = {field.name for field in dataclasses.fields(DataOptions)}
+    options = DataOptions(**{key: value for key, value in recorded.items() if key in known} | {"data_dir": str(DATA)})
+    return load_data(source, options).test
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", NAMES)
 def test_it_reaches_its_figure(name):
     model = npx.load(name)
-    recorded = model.card["data_options"]
-    if recorded["source"] != "digits" and not (DATA / recorded["source"]).is_dir():
-        pytest.skip(f"{recorded['source']} is not in {DATA}: set NEXTPIXEL_DATA to the folder of the data sets")
-    known = {field.name for field in dataclasses.fields(DataOptions)}
-    options = DataOptions(**{key: value for key, value in recorded.items() if key in known} | {"data_dir": str(DATA)})
-    test, figures = load_data(recorded["source"], options).test, model.card["figures"]
+    figures, test = model.card["figures"], images_of_the_figures(model.card)
     found = npx.evaluate(model, test, limit=figures["subset_images"])
     assert found.images == min(len(test), figures["subset_images"])
     assert found.bits_per_dim == pytest.approx(figures["subset_bits_per_dim"], abs=5e-5)

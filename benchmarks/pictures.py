@@ -76,6 +76,8 @@ def draw_shipped(args: argparse.Namespace) -> None:
     found = {}
     for name in npx.shipped():
         model = npx.load(name)
+        if model.card["data_options"] is None:  # crops, which no name or path gives
+            continue
         data = load_data(*recorded_data(model.card["data_options"], args.data_dir or ""))
         pictures = npx.sample(model, n=256, seed=0)
         near = closeness(pictures, data.train, data.test, n=3, progress=True)

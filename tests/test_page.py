@@ -246,6 +246,19 @@ def test_another_model_classes_and_the_card(visit):
     page.wait_for_selector("#inside-mask .here:not(.on)")
 
 
+def test_every_model_has_an_address_of_its_own(visit, address):
+    page = visit.page
+    page.goto(f"{address}/?model=colours#next")
+    page.wait_for_selector("#next-charts canvas >> nth=2")
+    assert page.locator("#model").input_value() == "1"
+    page.select_option("#model", "digits")
+    page.wait_for_selector("#next-charts canvas >> nth=1", state="detached")
+    assert page.url == f"{address}/?model=digits#next"
+    page.goto(f"{address}/?model=nobody")
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#model").input_value() == "0"
+
+
 def test_a_picture_that_comes_late_is_not_the_next_models(visit):
     """A test picture of one model that arrives when another has been chosen."""
     page = visit.page

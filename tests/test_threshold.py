@@ -112,6 +112,17 @@ def test_a_threshold_of_something_else_is_refused(tiny, assert_sentence):
         assert_sentence(error)
 
 
+def test_a_threshold_is_of_one_order_of_prediction(tiny, assert_sentence):
+    model = tiny(orders=["raster", "transpose"])
+    normal = torch.randint(0, 4, (40, 1, 4, 5))
+    made = npx.calibrated_on(model, normal, "typicality", 0.1, ScoreOptions(order="transpose", complexity=False))
+    check_applies(made, model, None, "", ScoreOptions(order="transpose"))
+    check_applies(made, model.in_order("transpose"), None, "", ScoreOptions())
+    with pytest.raises(UserError, match="other weights or orders") as caught:
+        check_applies(made, model, None, "", ScoreOptions(order="raster"))
+    assert_sentence(caught)
+
+
 def test_every_weight_is_part_of_the_identity(tiny):
     model = tiny()
     before = calibrating.identity(model)

@@ -88,7 +88,7 @@ class Model(HubModel):
         channels, height, width = self.shape
         return {
             "family": self.family,
-            "images": f"{channels} channels, {height}x{width}, {self.levels} levels",
+            "images": f"{channels} channel{'s' * (channels > 1)}, {height}x{width}, {self.levels} levels",
             "classes": self.classes or "not class-conditional",
             "parameters": f"{self.parameter_count:,}",
         }

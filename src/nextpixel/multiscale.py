@@ -1,5 +1,5 @@
 """Multi-scale models: a small picture first, then the whole one given the small one (van den Oord et al. 2016a,
-section 3.4). Two chained models that are one: one likelihood, one training, one sampler."""
+section 3.6). Two chained models that are one: one likelihood, one training, one sampler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MultiScaleModel(Model):
     The small picture is every `scale`-th pixel of every `scale`-th row, x[:, :, ::scale, ::scale]. The part `small` is
     an unconditional (or class-conditional) model of it. The part `large` is a model of the whole picture, conditioned
     on a map: the small picture, doubled by learned transposed convolutions until it covers the whole one, biases every
-    layer (the paper's section 3.4). The order of prediction is the small picture in raster order, then all other
+    layer (the paper's section 3.6). The order of prediction is the small picture in raster order, then all other
     pixels in raster order, the channels of a pixel in order.
 
     What we do differently: the paper's large model generates all pixels again. Then the product p(small) · q(x | small)
@@ -182,7 +182,7 @@ def build_multiscale(
     **options: Any,
 ) -> MultiScaleModel:
     """A new multi-scale model with random weights: every `scale`-th pixel first, then the others given these (van den
-    Oord et al. 2016a, section 3.4; `MultiScaleModel` says what we do differently).
+    Oord et al. 2016a, section 3.6; `MultiScaleModel` says what we do differently).
 
     family: of the large part; one that can be conditioned on a map. like, shape, levels, classes, embedding, head,
     head_options: as for `nextpixel.build`; head and embedding are those of both parts. small_family: of the small part;

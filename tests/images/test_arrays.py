@@ -59,6 +59,12 @@ def test_given_levels_are_checked_not_applied(tmp_path):
         ((10, 4, 5, 3), (3, 4, 5)),
         ((10, 1, 4, 5), (1, 4, 5)),
         ((10, 4, 5, 1), (1, 4, 5)),
+        ((10, 2, 4, 5), (2, 4, 5)),  # stacked codes
+        ((10, 8, 7, 7), (8, 7, 7)),
+        ((10, 7, 7, 8), (8, 7, 7)),
+        ((10, 4, 5, 2), (2, 4, 5)),
+        ((10, 1, 3, 3), (1, 3, 3)),  # what `sample` writes of small grids
+        ((10, 3, 3, 1), (1, 3, 3)),
     ],
 )
 def test_channels_are_found_where_only_one_axis_can_be_them(tmp_path, shape, expected):
@@ -68,7 +74,7 @@ def test_channels_are_found_where_only_one_axis_can_be_them(tmp_path, shape, exp
     assert data.shape == expected
     image = every_image(data)[0].numpy()
     first = values[np.random.default_rng(0).permutation(10)[0]]
-    same = {3: lambda: first.reshape(expected), 4: lambda: first if shape[1] in (1, 3) else first.transpose(2, 0, 1)}
+    same = {3: lambda: first.reshape(expected), 4: lambda: first if shape[1:] == expected else first.transpose(2, 0, 1)}
     assert np.array_equal(image, same[len(shape)]())
 
 
@@ -76,7 +82,8 @@ def test_channels_are_found_where_only_one_axis_can_be_them(tmp_path, shape, exp
     ("values", "words"),
     [
         (array((10, 3, 5, 3)), "ambiguous"),
-        (array((10, 4, 5, 2)), "neither"),
+        (array((10, 3, 3, 3)), "ambiguous"),
+        (array((10, 5, 4, 6)), "ambiguous"),
         (array((10, 4)), "shape"),
         (array((0, 4, 4)) if False else np.zeros((0, 4, 4), np.uint8), "shape"),
         (array().astype(np.float32), "floats"),

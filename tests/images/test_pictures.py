@@ -44,7 +44,12 @@ def test_small_grids_are_magnified_by_themselves():
     assert grid(torch.zeros(1, 1, 600, 700, dtype=torch.uint8), 256).size == (700, 600)
 
 
-@pytest.mark.parametrize("shape", [(0, 1, 2, 2), (1, 2, 2, 2), (1, 2, 2)])
+def test_channels_that_no_picture_has_stand_below_each_other():
+    images = torch.arange(8, dtype=torch.uint8).view(1, 2, 2, 2)
+    assert np.array_equal(np.asarray(grid(images, 256, zoom=1)), np.arange(8).reshape(4, 2))
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 2, 2), (1, 0, 2, 2), (1, 2, 2)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(UserError, match="grid"):
         grid(torch.zeros(shape, dtype=torch.uint8), 2)

@@ -12,7 +12,8 @@ import typer
 from nextpixel.cli.output import writable
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset, Split
-from nextpixel.model import Model
+from nextpixel.images.arrays import read_told
+from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
 from nextpixel.tasks.data import DataOptions, load_data
 from nextpixel.tasks.evaluate import check_split
@@ -143,3 +144,22 @@ def class_condition(model: Model, text: str, n: int) -> Any:
     if not (text.isascii() and text.isdigit()) or int(text) >= model.classes:
         raise UserError(f"--class must be 0..{model.classes - 1} or 'each', not {text!r}.")
     return int(text)
+
+
+def told_condition(model: Model, path: Path, text: str, most: int | None) -> tuple[int, Any]:
+    """How many pictures the file of --condition is for (at most `most`), and their condition; --class may say the class
+    where the file does not."""
+    if model.condition is None:
+        raise UserError("This model is not conditional: leave --condition out.")
+    read = read_told(path, "vector" if model.condition.map_shape is None else "map")
+    told = {"class" if kind == "labels" else kind: torch.from_numpy(values)[:most] for kind, values in read.items()}
+    count = min(map(len, told.values()))
+    if most is not None and count < most:
+        raise UserError(f"{path} is for {count} pictures: ask for no more than as many, or leave -n out.")
+    shape = model.condition.map_shape
+    if shape is not None and "map" in told and tuple(told["map"].shape[1:]) != tuple(shape):
+        sizes = " and ".join("x".join(map(str, each)) for each in (shape, told["map"].shape[1:]))
+        raise UserError(f"The model's maps and those of {path} are of different sizes, {sizes} (D x h x w).")
+    if text:
+        told["class"] = torch.as_tensor(class_condition(model, text, count)).expand(count)
+    return count, condition_of(model, told)

@@ -61,7 +61,7 @@ def complete(
     options: completing.CompleteOptions,
     images: DataOptions,
 ) -> None:
-    """Complete pictures of which only a part is known; class-conditional models are told the true class.
+    """Complete pictures of which only a part is known; models of classes, vectors or maps are told the true ones.
 
     Exactly, if what is known comes first in one of its orders; else approximately, by particles: it says which."""
     opened = open_model(model, device)
@@ -84,7 +84,7 @@ def complete(
     else:
         part_known = size[0] // 2 if rows is None else rows
     seen = masks.known_pixels(part_known, len(part), size)
-    condition = condition_of(opened, part.labels)
+    condition = condition_of(opened, part.condition())
     examples = spaced(whole.train, options.draws).images if options.draws else None
     done = completing.complete(
         opened, part.images, seen, fills, options, condition=condition, examples=examples, progress=True

@@ -46,6 +46,10 @@ class ModelOptions:
     """condition on the labels of the data"""
     map_conditional: bool = False
     """condition on the maps of the data, such as the codes of a coarser level"""
+    map_levels: int = 0
+    """how many values the codes of the maps can have; default: as many as the data have"""
+    vector_conditional: bool = False
+    """condition on the vectors of the data"""
     embedding: Literal["scaled", "learned"] = "scaled"
     """scaled for ordered levels, learned for codes"""
     option: list[str] = dataclasses.field(default_factory=list)
@@ -173,8 +177,14 @@ def build_from(options: ModelOptions, data: Any) -> Model:
     if (options.small_family or options.small_option) and not options.multiscale:
         raise UserError("There is no small picture without --multiscale: say --multiscale 2, or leave --small-... out.")
     head_defaults = heads()[options.head].options() if options.head in heads() else {}
-    if options.map_conditional and "map" not in data.train.told:
-        raise UserError(f"{data.name} has no maps to condition on: an .npz file holds them as train_map and so on.")
+    for kind, wanted in (("map", options.map_conditional), ("vector", options.vector_conditional)):
+        if wanted and kind not in data.train.told:
+            raise UserError(
+                f"{data.name} has no {kind}s to condition on: an .npz file holds them as {kind}, or as train_{kind} "
+                "and so on."
+            )
+    if options.map_levels and not options.map_conditional:
+        raise UserError("There are no maps without --map-conditional: leave --map-levels out.")
     common: dict[str, Any] = {
         "like": data,
         "head": options.head or None,
@@ -184,10 +194,16 @@ def build_from(options: ModelOptions, data: Any) -> Model:
         **pairs(options.option, declared.options, f"the family {options.family}"),
     }
     if not options.multiscale:
-        shape, levels = _map_of(data) if options.map_conditional else (None, None)
-        return build(options.family, orders=options.orders or None, map_shape=shape, map_levels=levels, **common)
-    if options.map_conditional:
-        raise UserError("A multi-scale model takes its small picture as the map: leave --map-conditional out.")
+        shape, levels = _map_of(data, options.map_levels) if options.map_conditional else (None, None)
+        width = data.train.told["vector"].shape[1] if options.vector_conditional else None
+        return build(
+            options.family, orders=options.orders or None, map_shape=shape, map_levels=levels, vector=width, **common
+        )
+    if options.map_conditional or options.vector_conditional:
+        raise UserError(
+            "A multi-scale model takes its small picture as the map, and no vector: leave --map-conditional and "
+            "--vector-conditional out."
+        )
     if options.orders:
         raise UserError(
             "A multi-scale model has an order of prediction of its own: leave --orders or --multiscale out."
@@ -202,11 +218,19 @@ def build_from(options: ModelOptions, data: Any) -> Model:
     )
 
 
-def _map_of(data: Any) -> tuple[tuple[int, int, int], int | None]:
-    """The shape of the data's maps, and of how many values they are codes."""
+def _map_of(data: Any, levels: int) -> tuple[tuple[int, int, int], int | None]:
+    """The shape of the data's maps, and of how many values they are codes: `levels`, or where that is 0 as many as
+    there are."""
     maps = [split.told["map"] for split in (data.train, data.valid, data.test)]
-    codes = None if maps[0].is_floating_point() else 1 + max(int(each.max()) for each in maps)
-    return tuple(maps[0].shape[1:]), codes
+    shape = tuple(maps[0].shape[1:])
+    if maps[0].is_floating_point():
+        if levels:
+            raise UserError(f"The maps of {data.name} are floats, not codes: leave --map-levels out.")
+        return shape, None
+    found = 1 + max(int(each.max()) for each in maps)
+    if levels and found > levels:
+        raise UserError(f"The maps of {data.name} hold the code {found - 1}: pass --map-levels {found} or more.")
+    return shape, levels or found
 
 
 def _finish(model: Model, data: Any, json_file: Path | None) -> None:

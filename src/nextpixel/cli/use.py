@@ -26,6 +26,7 @@ from nextpixel.cli.arguments import (
     open_data,
     open_model,
     split_of,
+    told_condition,
 )
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import console, table, with_error, writable, write_json
@@ -117,8 +118,18 @@ def sample(
     model: ModelPath,
     out: PicturesFile = Path("samples.png"),
     gif: Gif = None,
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", "--number", min=1, help="how many pictures; default: 64, or as many as --condition is for"),
+    ] = None,
     klass: Class = "",
+    condition: Annotated[
+        Path | None,
+        typer.Option(
+            help="for models of maps or vectors: a .npy file with one for each picture, such as the codes of a coarser "
+            "level that sample has drawn; or an .npz file with map, vector, labels"
+        ),
+    ] = None,
     nearest: Annotated[
         Path | None,
         typer.Option(
@@ -143,7 +154,12 @@ def sample(
     ordered = opened.in_order(options.order) if options.order else opened
     if gif is not None and len(ordered.order_names) > 1:
         raise UserError("Of a model of several orders each picture is drawn in its own: for --gif say --order NAME.")
-    condition = class_condition(opened, klass, n)
+    if condition is None:
+        count, told = n or 64, class_condition(opened, klass, n or 64)
+        if opened.condition is not None and not opened.condition.only_classes:
+            raise UserError("The model is told a map or a vector of each picture: name a file of them (--condition).")
+    else:
+        count, told = told_condition(opened, condition, klass, n)
     data = None
     if nearest is not None:  # opened first: what is wrong with it is to be said before anything is drawn
         data = open_data(model, opened, among or None, images)
@@ -152,11 +168,11 @@ def sample(
     elif among or blur or dataclasses.replace(images, data_dir="") != DataOptions():
         raise UserError("The data of sample are those of --nearest: name its sheet, such as --nearest near.png.")
     tell = functools.partial(typer.echo, err=True) if verbose else None
-    pictures = sampling.sample(opened, n, options, condition=condition, progress=True, tell=tell)
+    pictures = sampling.sample(opened, count, options, condition=told, progress=True, tell=tell)
     columns = opened.classes if klass == "each" else None
     if gif is not None:
         gif.write_bytes(figures.filling(ordered, pictures))
-    console().print(f"{n} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
+    console().print(f"{count} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
     if nearest is not None and data is not None:
         _compare(pictures, data, blur, nearest)
 

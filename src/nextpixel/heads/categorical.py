@@ -1,4 +1,4 @@
-"""Categorical heads: K logits a symbol (van den Oord et al. 2016a, section 3.2: "softmax"), any K.
+"""Categorical heads: K logits a symbol (van den Oord et al. 2016a, section 2.2: "softmax"), any K.
 
 `Categorical` leaves the order of the channels to the network's masks. `AutoregressiveCategorical` orders them itself,
 for networks without channel masks: the values of earlier channels enter through embeddings.

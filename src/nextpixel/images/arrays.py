@@ -10,7 +10,8 @@ Keys of an .npz file, the first of these that is there:
 Beside each: ``map`` and ``vector`` (or ``train_map``, ``train_vector`` ...), what a model may be conditioned on: a map
 is numbers [N,h,w] or [N,D,h,w], integers if they are codes; a vector numbers [N,V].
 
-Shape: [N,H,W]; or four axes, of which exactly one, the second or the last, has 1 or 3 entries: the channels.
+Shape: [N,H,W]; or four axes, of which the second or the last one is the channels: that which has 1 or 3 entries if the
+other has not, else that without which the pictures are square, else the shorter one if it has neither 1 nor 3.
 Levels, unless given: unsigned bytes are 2 levels if none is above 1, else 256; other integers the largest value
 plus 1. Truth values are 2 levels. Floats are refused.
 """
@@ -83,6 +84,23 @@ def open_array(path: Path, levels: int | None) -> LazySource:
     return LazySource(path.stem, {"all": part}, count, _protocol(count))
 
 
+def read_told(path: Path, plain: str) -> dict[str, Array]:
+    """What a file tells of pictures that are yet to be drawn: its ``map``, ``vector`` and ``labels``, of equally many
+    pictures, as a Split has them; a .npy file, or an .npz file of ``images`` alone, is taken for the kind ``plain``."""
+    arrays = load_npz(path)
+    if len(arrays) == 1:
+        arrays = {plain if name == "images" else name: values for name, values in arrays.items()}
+    kinds = [kind for kind in ("map", "vector", "labels") if kind in arrays and arrays[kind].ndim > 0]
+    if not kinds:
+        raise UserError(f"{path} holds the arrays {', '.join(arrays) or '(none)'}: name them map, vector or labels.")
+    count = len(arrays[kinds[0]])
+    if count == 0:
+        raise UserError(f"{path} is for no pictures: there must be one {kinds[0]} for each.")
+    found = _told(arrays, "", count, path)
+    labels = _labels(arrays.get("labels"), count, path)
+    return found if labels is None else {**found, "labels": labels.astype(np.int64)}
+
+
 def _levels_found(array: Array, path: Path) -> int:
     largest = 0
     for indices in pieces(len(array)):
@@ -141,17 +159,17 @@ def _levels(images: list[Array], largest: int) -> int:
 def _channels_last(images: Array, where: str) -> Array:
     if images.ndim == 3:
         return images
-    first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
-    if first == last:
-        why = (
-            "which axis has the channels is ambiguous"
-            if first
-            else "neither the second nor the last axis has 1 or 3 channels"
-        )
-        raise UserError(
-            f"{where} has the shape {images.shape}, and {why}: save [N,H,W] or one picture size that tells."
-        )
-    return images.transpose(0, 2, 3, 1) if first else images
+    _, second, third, last = images.shape
+    usual = [second in (1, 3), last in (1, 3)]
+    square = [third == last, second == third]
+    shorter = [second < min(third, last), last < min(second, third)] if not any(usual) else [False, False]
+    for first, final in (usual, square, shorter):
+        if first != final:
+            return images.transpose(0, 2, 3, 1) if first else images
+    raise UserError(
+        f"{where} has the shape {images.shape}, and which axis has the channels is ambiguous: save [N,H,W], or square "
+        "pictures, or fewer channels than rows and columns."
+    )
 
 
 def _told(arrays: dict[str, Array], spelling: str, count: int, path: Path) -> dict[str, Array]:

@@ -36,15 +36,17 @@ def tinted(images: Tensor, levels: int, known: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, levels: int, columns: int | None = None, gap: int = 1, zoom: int | None = None) -> Image.Image:
-    """Images [N,C,H,W] (C = 1 or 3) row by row on one sheet.
+    """Images [N,C,H,W] row by row on one sheet: C = 1 is grey, 3 is RGB, the channels of others stand below each other.
 
     columns: None makes the sheet about square; gap: grey pixels between images; zoom: every pixel becomes a square
-    of this side (None: as large as keeps the sheet within about 512 pixels). Raises UserError for no images or other C.
+    of this side (None: as large as keeps the sheet within about 512 pixels). Raises UserError for no images.
     """
-    if images.dim() != 4 or images.shape[0] == 0 or images.shape[1] not in (1, 3):
-        raise UserError(f"A grid needs images [N,C,H,W] with N > 0 and C = 1 or 3, not {list(images.shape)}.")
+    if images.dim() != 4 or 0 in images.shape:
+        raise UserError(f"A grid needs images [N,C,H,W], none of these 0, not {list(images.shape)}.")
     if (columns is not None and columns < 1) or gap < 0 or (zoom is not None and zoom < 1):
         raise UserError(f"A grid needs columns >= 1, gap >= 0 and zoom >= 1, not {columns}, {gap} and {zoom}.")
+    if images.shape[1] not in (1, 3):
+        images = images.flatten(1, 2)[:, None]
     count, channels, height, width = images.shape
     across = min(columns or math.ceil(math.sqrt(count * height / width)), count)
     down = math.ceil(count / across)

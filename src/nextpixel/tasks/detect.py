@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.model import Model
@@ -53,5 +55,5 @@ def detect(
     }
 
 
-def _key(image: object) -> bytes:
-    return image.numpy().tobytes()  # type: ignore[attr-defined]
+def _key(image: Tensor) -> bytes:
+    return image.numpy().tobytes()

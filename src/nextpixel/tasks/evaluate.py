@@ -211,7 +211,8 @@ def check_split(model: Model | Codable, data: Split) -> None:
         raise UserError(f"{data.name} has {data.shape[0]} channels, the model is for {model.shape[0]}.")
     if data.levels != model.levels:
         raise UserError(
-            f"{data.name} has {data.levels} levels, the model {model.levels}: load the data with levels={model.levels}."
+            f"{data.name} has {data.levels} levels, the model {model.levels}: load the data with levels={model.levels} "
+            f"(--levels {model.levels})."
         )
     if model.classes is not None and data.labels is not None and int(data.labels.max()) >= model.classes:
         raise UserError(f"{data.name} has a label {int(data.labels.max())}, the model {model.classes} classes.")

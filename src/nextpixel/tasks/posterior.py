@@ -85,6 +85,8 @@ def posterior(
     """
     if model.classes is None:
         raise UserError("The model is not class-conditional: there is no p(class | x). Train with --class-conditional.")
+    if model.condition is not None and not model.condition.only_classes:
+        raise UserError("p(class | x) is for models of classes alone; this one is also told a vector or a map.")
     if batch_size < 1 or bins < 1:
         raise UserError("batch_size and bins must be positive.")
     images, labels = (data, None) if isinstance(data, Tensor) else (data.images, data.labels)

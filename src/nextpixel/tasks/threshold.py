@@ -176,7 +176,7 @@ def calibrated_on(
         by,
         found.anomaly(by) if values is None else values,
         false_alarms,
-        model=identity(model),
+        model=_scored_by(model, options),
         against=identity(against) if by == "ratio" and against is not None else "",
         data=normal.name if isinstance(normal, Split) else "a tensor",
         data_sha256=normal.sha256 if isinstance(normal, Split) else "",
@@ -191,7 +191,7 @@ def check_applies(threshold: Threshold, model: Model, against: Model | None, by:
         raise UserError(
             f"The saved threshold is for the score {threshold.score}, not {by}: calibrate again (--calibrate NORMAL)."
         )
-    if threshold.model != identity(model):
+    if threshold.model != _scored_by(model, options):
         raise UserError("The saved threshold is of other weights or orders: calibrate again (--calibrate NORMAL).")
     if threshold.score == "ratio" and (against is None or threshold.against != identity(against)):
         raise UserError(
@@ -208,6 +208,11 @@ def verdicts(threshold: Threshold, scores: Scores) -> tuple[Tensor, Tensor]:
     """(which images are called anomalies, bool [N]; their p-values, [N])."""
     values = dataclasses.replace(scores, normality=threshold.normality).anomaly(threshold.score)
     return threshold.above(values), threshold.p_values(values)
+
+
+def _scored_by(model: Model, options: ScoreOptions | None) -> str:
+    """`identity` of the model in the one order of prediction in which it scores."""
+    return identity(model.in_order(options.order) if options is not None and options.order else model)
 
 
 def identity(model: Model) -> str:

@@ -84,7 +84,11 @@ element("card-button").addEventListener("click", (event) => {
   element("card").hidden = !shown;
   event.target.setAttribute("aria-expanded", shown);
 });
-element("model").addEventListener("change", (event) => choose(state.models[event.target.selectedIndex]));
+element("model").addEventListener("change", (event) => {
+  const model = state.models[event.target.selectedIndex];
+  history.replaceState(null, "", `?${new URLSearchParams({ model: model.name })}${location.hash}`); // the page of this model
+  choose(model);
+});
 element("class").addEventListener("change", soon);
 board.changed = soon;
 board.pointed = () => { if (board.tab === "next") pointed(); };
@@ -95,7 +99,9 @@ try {
   const { models } = await get("/api/models");
   state.models = models;
   element("model").replaceChildren(...models.map((model, k) => option(k, model.name)));
-  choose(models[0]);
+  const named = models.findIndex((model) => model.name === new URLSearchParams(location.search).get("model"));
+  element("model").selectedIndex = Math.max(named, 0);
+  choose(models[Math.max(named, 0)]);
   const wanted = tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
   if (wanted) open(wanted);
   document.documentElement.dataset.ready = "yes";

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from nextpixel import figures
+from nextpixel import durable, figures
 from nextpixel.cli.arguments import Device, Json, check_work, open_model, split_of
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
@@ -41,6 +39,14 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel verify scans.npx my-model")(verify)
 
 
+def _new_archive(out: Path) -> Path:
+    """A finished archive may be all that is left of its pictures: it is not overwritten."""
+    if out.is_file() and out.stat().st_size and first_process():
+        raise UserError(f"{out} is there already: name another archive with --out, or remove it.")
+    writable(out)
+    return out
+
+
 def _array_or_folder(out: Path) -> Path:
     if out.suffix.lower() not in (".npz", ".npy", ""):
         raise UserError(f"The name {out.name} must end in .npz or .npy, or have no ending for a folder.")
@@ -53,7 +59,7 @@ def compress(
     data: Annotated[
         list[str], typer.Argument(help="picture files and folders; or one array, or the name of a data set")
     ],
-    out: Annotated[Path, typer.Option(callback=writable, help="the archive to write")] = Path("archive.npx"),
+    out: Annotated[Path, typer.Option(callback=_new_archive, help="the archive to write")] = Path("archive.npx"),
     split: Annotated[str, typer.Option(help="train, valid or test, of data that has splits")] = "test",
     bits_map: Annotated[
         Path | None, typer.Option("--bits-map", callback=writable, help="also draw where the bits went, as PNG")
@@ -180,11 +186,8 @@ def _values(pictures: Pictures) -> int:
 
 
 def _write(out: Path, archive: bytes) -> None:
-    """Aside and renamed: a full disk leaves no half archive."""
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=out.parent, delete=False, suffix=".tmp") as file:
-            file.write(archive)
-        os.replace(file.name, out)
+        durable.write_bytes(out, archive)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error}).") from error
 

@@ -36,8 +36,8 @@ def put(aside: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to in the block. After it what was written there gets the name of `path`, whole; after an error it
-    goes, and what was at `path` is left as it was. What is no ordinary file (a pipe, /dev/stdout) is written itself."""
+    """A path to write to in the block. What was written there gets the name of `path`, whole; after an error it goes,
+    and what was at `path` is left as it was. What is no ordinary file (a pipe, /dev/stdout) is written itself."""
     if path.exists() and not path.is_file():
         yield path
         return

@@ -164,8 +164,16 @@ def _verify_model(name: str, device: str, json_file: Path | None) -> None:
 def show_archive(path: Path, json_file: Path | None) -> None:
     """What `nextpixel info` prints of an archive."""
     facts = decompressing.archive_info(path)
-    table(str(path), [(name.replace("_", " "), "" if value is None else value) for name, value in facts.items()])
+    sizes = ", ".join(f"{number:,} of {height}x{width}" for height, width, number in facts["sizes"])
+    shown = {**facts, "sizes": sizes, "damage": "; ".join(facts["damage"]) or "none"}
+    table(str(path), [(name.replace("_", " "), _shown(value)) for name, value in shown.items()])
     write_json(json_file, facts)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+    return "" if value is None else str(value)
 
 
 def _pictures(data: list[str], channels: int, levels: int, split: str, options: DataOptions) -> Pictures:

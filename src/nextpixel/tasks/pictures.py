@@ -40,8 +40,8 @@ def read_files(paths: Sequence[Path], channels: int, levels: int) -> Pictures:
 
     Pictures of one size become one run, in the order in which the sizes first come up. Grey pictures are given to a
     model for RGB with three equal channels; black and white ones to a model of 2 levels as 0 and 1. UserError for
-    whatever could not come back as it was: transparency, more than 8 bits, several frames, CMYK, colour for a grey model,
-    other levels.
+    whatever could not come back as it was: transparency, more than 8 bits, several frames, CMYK, colour for a grey
+    model, other levels.
     """
     named = _named(paths)
     if levels not in (2, 256):
@@ -82,6 +82,8 @@ def written_name(name: str) -> str:
 def write_files(folder: Path, images: Sequence[Tensor], files: Sequence[File], levels: int) -> None:
     """Write images [C, H, W] of 2 or 256 levels as the files they came from, below a folder that is new or empty."""
     check_new(folder)
+    if len({written_name(file.name) for file in files}) < len(files):
+        raise UserError("The archive names two pictures so that they would be written to one file: it is damaged.")
     for image, file in zip(images, files, strict=True):
         path = folder / written_name(file.name)
         pixels = (dequantise(image, 2) if levels == 2 else image).numpy()

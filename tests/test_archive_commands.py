@@ -252,7 +252,10 @@ def test_a_full_disk_leaves_nothing_behind(using, nextpixel, tmp_path, monkeypat
     monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     ended = nextpixel("compress", "m", "grey.png")
     assert (ended.status, ended.error()) == (2, "Error: archive.npx cannot be written (No space left on device).")
-    assert [path.name for path in tmp_path.iterdir()] == ["grey.png"]
+    (tmp_path / "whole.npx").write_bytes(npx.compress(GREY, torch.zeros(1, 1, 6, 5, dtype=torch.uint8)))
+    for name in ("out.npy", "out.npz"):
+        assert f"{name} cannot be written" in nextpixel("decompress", "whole.npx", "m", "--out", name).error()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grey.png", "whole.npx"]
 
 
 def test_other_levels_and_sizes_need_arrays_or_folders(using, nextpixel, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,32 @@ from typing import Any
 
 import torch
 
+from nextpixel.tasks.machine import machine
+
+__all__ = ["RESULTS", "interleaved", "machine", "matrix_rate", "named", "save", "seconds", "settle", "settled"]
+
 RESULTS = Path(__file__).parent / "results"
+
+
+def settle(device: str) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def settled(run: Callable[[], object], device: str) -> Callable[[], None]:
+    """The same, and then wait for the device: what is timed."""
+
+    def both() -> None:
+        run()
+        settle(device)
+
+    return both
+
+
+def named(program: str, device: str) -> str:
+    """Under which the results of a device are saved: those of the CPU by the program's name alone."""
+    return program if device == "cpu" else f"{program}-{torch.device(device).type}"
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
@@ -40,32 +64,14 @@ def interleaved(
     return best
 
 
-def matrix_rate(repeats: int) -> float:
+def matrix_rate(repeats: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """Multiplications and additions a second in a product of large matrices."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    return 2 * 2048**3 / seconds(lambda: a @ b, repeats)
+    side = 2048 if device == "cpu" else 8192
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / seconds(settled(lambda: a @ b, device), repeats)
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
-
-
-def save(name: str, values: dict[str, Any]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
-    print(f"written: benchmarks/results/{name}.json")
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def save(name: str, values: dict[str, Any], folder: Path = RESULTS) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
+    print(f"written: {f'benchmarks/results/{name}.json' if folder == RESULTS else folder / f'{name}.json'}")

@@ -1,6 +1,7 @@
 """Sampling by Cursor beside re-running the network for every pixel, with the same weights in one run.
 
-python -m benchmarks.sampling [--threads 2] [--family gated_pixelcnn] [--layers 10] [--features 64] [--batches 1 16 64]
+python -m benchmarks.sampling [--device cpu] [--threads 2] [--family gated_pixelcnn] [--layers 10] [--features 64]
+                              [--batches 1 16 64]
 
 Re-running is H·W Whole passes; one pass is timed and multiplied, and at the smaller --check size both samplers are
 really run with the same noise and must draw the same pictures. "Eager" is the Cursor without the compiled kernels. The
@@ -20,7 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import nextpixel as npx
-from benchmarks.measure import interleaved, machine, matrix_rate, save
+from benchmarks.measure import interleaved, machine, matrix_rate, named, save, settled
 from nextpixel.image_model import ImageModel
 from nextpixel.replay.native import kernels
 from nextpixel.tasks.drawing import SampleOptions, choose, uniform_noise
@@ -55,7 +56,8 @@ def eager() -> Iterator[None]:
 
 
 def measure(net: ImageModel, batch: int, repeats: int) -> dict[str, Any]:
-    x = torch.randint(0, net.levels, (batch, *net.shape))
+    device = str(net.like().device)
+    x = torch.randint(0, net.levels, (batch, *net.shape)).to(device)
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         net.log_pmf(x[:1])
 
@@ -70,9 +72,10 @@ def measure(net: ImageModel, batch: int, repeats: int) -> dict[str, Any]:
         with eager():
             stepped()
 
-    times = interleaved({"whole": whole, "cursor": stepped, "eager": stepped_eagerly}, repeats)
+    runs = {"whole": whole, "cursor": stepped, "eager": stepped_eagerly}
+    times = interleaved({name: settled(run, device) for name, run in runs.items()}, repeats)
     symbols = net.shape[1] * net.shape[2] * (net.shape[0] if net.channels_by == "network" else 1)
-    rate = matrix_rate(3)
+    rate = matrix_rate(3, device)
     return {
         "batch": batch,
         **{f"{name}_seconds": value for name, value in times.items()},
@@ -89,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in {"threads": 2, "layers": 10, "features": 64, "repeats": 3, "size": 28, "check": 11}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--family", default="gated_pixelcnn")
     args = parser.parse_args()
@@ -97,7 +101,11 @@ def main() -> None:
     depth = {DEPTH[args.family]: args.layers} if args.family in DEPTH else {}
 
     def model(size: int) -> ImageModel:
-        return npx.build(args.family, shape=(1, size, size), levels=2, features=args.features, **depth).eval()
+        return (
+            npx.build(args.family, shape=(1, size, size), levels=2, features=args.features, **depth)
+            .eval()
+            .to(args.device)
+        )
 
     small = model(args.check).double()
     assert bool((naive_sample(small, 3) == npx.sample(small, n=3, method="cursor")).all()), "the samplers disagree"
@@ -112,7 +120,7 @@ def main() -> None:
             f"{row['ratio']:6.0f} times faster than re-running, {row['over_eager']:4.1f} times than eager",
             flush=True,
         )
-    save(f"sampling_{args.family}", {**machine(), **vars(args), "rows": rows})
+    save(named(f"sampling_{args.family}", args.device), {**machine(args.device), **vars(args), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Every way of sampling, over batches and picture sizes, with the same weights in one run.
 
-python -m benchmarks.speed [--threads 2] [--sizes 28 32 64] [--batches 1 16 64 256] [--families gated_pixelcnn local]
+python -m benchmarks.speed [--device cpu] [--threads 2] [--sizes 28 32 64] [--batches 1 16 64 256]
+                           [--families gated_pixelcnn local]
 
 "re-run" is a Whole pass for every pixel, "cropped" the same on the rows down to the pixel's only: of both, passes are
 timed (of "cropped" at four heights) and multiplied. "cursor" goes symbol by symbol, "wavefront" by diagonals, where the
 family allows it; both are run to the end and draw the same pictures, which is checked. Memory is what a sampler
 remembers beyond weights and pictures. Prints a table; writes benchmarks/results/speed.json and
-docs/pictures/speed.png.
+docs/pictures/speed.png (on a GPU speed-cuda.json, and no plot).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 import nextpixel as npx
-from benchmarks.measure import machine, matrix_rate, save
+from benchmarks.measure import RESULTS, machine, matrix_rate, named, save, settled
 from nextpixel.image_model import ImageModel
 from nextpixel.tasks.drawing import SampleOptions, choose, draw, uniform_noise
 from nextpixel.wavefront import Wavefront
@@ -36,9 +37,10 @@ COLOURS = {"re-run": "tab:gray", "cropped": "tab:brown", "cursor": "tab:blue", "
 LONG = 8.0  # seconds; what takes longer is timed once
 
 
-def best(run: Callable[[], object], repeats: int) -> float:
+def best(run: Callable[[], object], repeats: int, device: str) -> float:
     """The shortest time of several runs."""
     times: list[float] = []
+    run = settled(run, device)
     while len(times) < repeats and not (times and times[0] > LONG):
         began = time.perf_counter()
         run()
@@ -63,11 +65,13 @@ def by_diagonals(model: ImageModel, noise: Tensor) -> tuple[Tensor, int]:
 
 @torch.no_grad()
 def measure(model: ImageModel, size: int, batch: int, repeats: int) -> dict[str, Any]:
-    noise = uniform_noise(0, range(batch), (1, size, size))
-    x = torch.zeros(batch, 1, size, size, dtype=torch.long)
-    whole = best(lambda: model.log_pmf(x), repeats)
+    device = str(model.like().device)
+    noise = uniform_noise(0, range(batch), (1, size, size)).to(device)
+    x = torch.zeros(batch, 1, size, size, dtype=torch.long, device=device)
+    model.log_pmf(x)  # not timed: libraries choose their programs here
+    whole = best(lambda: model.log_pmf(x), repeats, device)
     heights = [max(1, round(size * part / 8)) for part in (1, 3, 5, 7)]
-    parts = [best(lambda h=h: model.log_pmf(x[:, :, :h]), repeats) for h in heights]  # type: ignore[misc]
+    parts = [best(lambda h=h: model.log_pmf(x[:, :, :h]), repeats, device) for h in heights]  # type: ignore[misc]
     row: dict[str, Any] = {"size": size, "batch": batch, "whole": whole}
     row |= {"re-run": size * size * whole, "cropped": size * size * sum(parts) / len(parts)}
     ways = {"cursor": by_cursor} | ({"wavefront": by_diagonals} if model.network.slope is not None else {})
@@ -75,7 +79,7 @@ def measure(model: ImageModel, size: int, batch: int, repeats: int) -> dict[str,
     for name, way in ways.items():
         images, numbers = way(model, noise)  # not timed: recordings are made here
         pictures.append(images)
-        row[name] = best(lambda way=way: way(model, noise), repeats)  # type: ignore[misc]
+        row[name] = best(lambda way=way: way(model, noise), repeats, device)  # type: ignore[misc]
         row[f"{name} bytes"] = numbers * model.like().element_size() / batch
     row["differing"] = max(int((images != pictures[0]).flatten(1).any(1).sum()) for images in pictures)
     return row
@@ -142,6 +146,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder; another one: without the plot")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=[28, 32, 64])
@@ -152,14 +158,18 @@ def main() -> None:
     torch.manual_seed(0)
     rows: list[dict[str, Any]] = []
     for family in args.families:
-        model = npx.build(family, shape=(1, 28, 28), levels=2, **FAMILIES[family]).eval()
+        model = npx.build(family, shape=(1, 28, 28), levels=2, **FAMILIES[family]).eval().to(args.device)
         for size in args.sizes:
             for batch in args.batches:
                 rows.append({"family": family, **measure(model, size, batch, args.repeats)})
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
     print("", table(rows), "", *doubled(rows), sep="\n")
-    save("speed", {**machine(), **vars(args), "matrix_rate": matrix_rate(3), "rows": rows, "doubled": doubled(rows)})
-    plot(rows, Path("docs/pictures/speed.png"))
+    rate = matrix_rate(3, args.device)
+    asked = {name: value for name, value in vars(args).items() if name != "results"}
+    facts = {**machine(args.device), **asked, "matrix_rate": rate}
+    save(named("speed", args.device), {**facts, "rows": rows, "doubled": doubled(rows)}, args.results)
+    if args.device == "cpu" and args.results == RESULTS:
+        plot(rows, Path("docs/pictures/speed.png"))
 
 
 if __name__ == "__main__":

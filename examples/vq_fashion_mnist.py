@@ -132,17 +132,6 @@ def encode(model: VQVAE, images: Tensor) -> tuple[Tensor, float]:
     return torch.cat([codes for _, codes in found]), float(torch.cat([bits for bits, _ in found]).mean())
 
 
-def nearest(pictures: Tensor, among: Tensor) -> Tensor:
-    """Of each picture the nearest image by Euclidean distance."""
-    flat, best = pictures.flatten(1).float(), torch.full((len(pictures),), math.inf)
-    index = torch.zeros(len(pictures), dtype=torch.long)
-    for start in range(0, len(among), 5000):
-        distance, which = torch.cdist(flat, among[start : start + 5000].flatten(1).float()).min(1)
-        closer = distance < best
-        best[closer], index[closer] = distance[closer], which[closer] + start
-    return among[index]
-
-
 def sheet(columns: dict[str, Tensor], path: Path) -> None:
     figure = Figure(figsize=(3.6 * len(columns), 3.9), layout="constrained")
     for axes, (title, images) in zip(figure.subplots(1, len(columns)), columns.items(), strict=True):
@@ -208,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     test = data.test.images[:: len(data.test) // 64][:64]
     columns = {
         "drawn: codes from the prior, decoded": samples,
-        "nearest training images": nearest(samples, data.train.images),
+        "nearest training images": data.train.images[npx.nearest(samples, data.train).indices[:, 0]],
         "test images, reconstructed": model.decode(encode(model, test)[0]),
         "the same test images": test,
     }

@@ -26,6 +26,7 @@ SETTINGS = {
     "batch_size": 16,
     "learning_rate": 1e-2,
     "ema": 0.9,
+    "flip": 0.5,
     "device": "cpu",
     "checkpoint_minutes": 1e-9,  # after every step
     "sample_every": 2,

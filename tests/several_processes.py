@@ -24,7 +24,7 @@ COMMON = {
 }
 CASES = {
     "adamw": {"accumulate": 2, "learning_rate": 1e-2},
-    "sgd": {"optimizer": "sgd", "learning_rate": 0.1},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.1, "flip": 0.5},
     "rmsprop": {"optimizer": "rmsprop", "learning_rate": 5e-3, "accumulate": 3},
     "recompute": {"recompute": True, "learning_rate": 1e-2},
     "no-average": {"ema": 0.0, "learning_rate": 1e-2, "gradient_clip": 0.0},

@@ -23,6 +23,7 @@ PROGRAM = [sys.executable, "-m", "nextpixel"]
 COMMANDS = [
     ["demo"],
     ["train"],
+    ["reproduce"],
     ["evaluate"],
     ["sample"],
     ["complete"],
@@ -452,7 +453,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(nextpixel, folder, s
 
 def test_ctrl_c_ends_with_one_word_elsewhere(folder):
     with start("sample", "run", "-n", "100000") as program:
-        time.sleep(6)
+        program.stderr.readline()  # of its progress
         program.send_signal(signal.SIGINT)
         _, err = program.communicate(timeout=60)
     assert (program.returncode, err.splitlines()[-1]) == (130, "Stopped.")

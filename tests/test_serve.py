@@ -19,7 +19,8 @@ def saved(tiny, tmp_path):
     return tmp_path / "model"
 
 
-def test_it_says_where_serves_and_ends_with_ctrl_c(saved):
+@pytest.mark.parametrize("presses", [1, 2])
+def test_it_says_where_serves_and_ends_with_ctrl_c(saved, presses):
     command = [sys.executable, "-m", "nextpixel", "serve", str(saved), "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -32,7 +33,8 @@ def test_it_says_where_serves_and_ends_with_ctrl_c(saved):
             assert address.startswith("http://127.0.0.1:")
             with urlopen(address) as answer:
                 assert b"<title>nextpixel</title>" in answer.read()
-            served.send_signal(signal.SIGINT)
+            for _ in range(presses):
+                served.send_signal(signal.SIGINT)
             out, err = served.communicate(timeout=20)
         finally:
             served.kill()

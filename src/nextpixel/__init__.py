@@ -20,6 +20,7 @@ from nextpixel.tasks.detect import detect
 from nextpixel.tasks.detection import Detection
 from nextpixel.tasks.evaluate import Evaluation, evaluate
 from nextpixel.tasks.explain import explain
+from nextpixel.tasks.nearest import Closeness, Neighbours, closeness, nearest
 from nextpixel.tasks.posterior import Posterior, posterior
 from nextpixel.tasks.report import report
 from nextpixel.tasks.sample import sample
@@ -31,6 +32,7 @@ from nextpixel.tasks.tune import TuneOptions, tune
 from nextpixel.version import __version__
 
 __all__ = [
+    "Closeness",
     "CompleteOptions",
     "Completions",
     "CompressOptions",
@@ -41,6 +43,7 @@ __all__ = [
     "ExactModel",
     "ImageModel",
     "MultiScaleModel",
+    "Neighbours",
     "Posterior",
     "ScoreOptions",
     "Scores",
@@ -58,6 +61,7 @@ __all__ = [
     "build_multiscale",
     "calibrated_on",
     "check",
+    "closeness",
     "code_usage",
     "complete",
     "compress",
@@ -70,6 +74,7 @@ __all__ = [
     "freeze",
     "heads",
     "load",
+    "nearest",
     "posterior",
     "report",
     "sample",

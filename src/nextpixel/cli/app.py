@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nextpixel.cli import archive, complete, data, detect, explain, freeze, inspect, make, score, serve, use
+from nextpixel.cli import archive, complete, data, detect, explain, freeze, inspect, make, reproduce, score, serve, use
 from nextpixel.version import __version__
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def _root(
     pass
 
 
-for _module in (make, use, complete, score, detect, freeze, archive, inspect, explain, serve):
+for _module in (make, reproduce, use, complete, score, detect, freeze, archive, inspect, explain, serve):
     _module.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(inspect.config_app, name="config")

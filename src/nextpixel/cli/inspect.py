@@ -15,7 +15,7 @@ from nextpixel.cli.archive import show_archive
 from nextpixel.cli.arguments import Json, open_model
 from nextpixel.cli.options import field_help
 from nextpixel.cli.output import console, table, writable, write_json
-from nextpixel.cli.presets import known_presets
+from nextpixel.cli.presets import COLUMNS, known_presets, markdown, rows_of
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.heads import heads
 from nextpixel.image_model import build
@@ -156,12 +156,17 @@ def init(path: Annotated[Path, typer.Argument(help="file to write", show_default
     )
 
 
-@config_app.command(epilog="Example: nextpixel config presets, then nextpixel train mnist --preset cpu-5-minutes")
-def presets(json_file: Json = None) -> None:
-    """List the settings for a budget of time that come with the package."""
+@config_app.command(epilog="Example: nextpixel config presets, then nextpixel reproduce digits/cpu-5-minutes-made")
+def presets(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="the table of docs/recipes.md")] = False,
+    json_file: Json = None,
+) -> None:
+    """List the recipes that come with the package: settings for data and a budget of time, and what they gave."""
     known = known_presets()
-    rows = [(one.data, one.budget, one.family, f"{one.parameters:,}", one.about) for one in known]
-    table("Presets (train DATA --preset BUDGET)", rows, ("data", "budget", "family", "parameters", "what to expect"))
+    if as_markdown:
+        typer.echo(markdown(known), nl=False)
+    else:
+        table("Recipes (nextpixel reproduce RECIPE, or train DATA --preset RECIPE)", rows_of(known), COLUMNS)
     write_json(json_file, {"presets": [one.to_dict() for one in known]})
 
 

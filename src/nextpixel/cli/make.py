@@ -110,10 +110,10 @@ def train(
     elif data is None:
         raise UserError("Say which data to train on: a name (nextpixel data list) or a path.")
     else:
-        _check_training_device(training.device)
+        check_training_device(training.device)
         source, loaded = data, load_data(data, images)
         torch.manual_seed(training.seed)
-        built = _build(model, loaded)
+        built = build_from(model, loaded)
         folder = RunFolder.fresh(run, f"{built.family}-{loaded.name}")
     about = f"{built.family} ({built.parameter_count:,} parameters) on {len(loaded.train):,} images of "
     about += f"{'x'.join(map(str, loaded.shape))}, {loaded.levels} levels"
@@ -151,17 +151,19 @@ def _reopen(
         built = make(asked["model"], str(folder.config))
     except TypeError as error:
         raise UserError(f"{folder.config} is damaged ({error}).") from error
-    _check_training_device(training.device)
+    check_training_device(training.device)
     folder.hold()
     return source, images, training, built
 
 
-def _check_training_device(device: str) -> None:
+def check_training_device(device: str) -> None:
+    """UserError unless it can be trained on."""
     if device != "auto":
         check_device(device)
 
 
-def _build(options: ModelOptions, data: Any) -> Model:
+def build_from(options: ModelOptions, data: Any) -> Model:
+    """A new model for the data. Raises UserError for what does not go together."""
     declared = family(options.family)
     if options.head_option and not options.head:
         raise UserError("Name the head as well (--head) to give it options with --head-option.")
@@ -211,10 +213,7 @@ def _finish(model: Model, data: Any, json_file: Path | None) -> None:
     folder = RunFolder(model.run_folder)
     best: Model = load(folder.path)
     result = evaluate(best, data.valid, progress=True)
-    count, given = shown_condition(best, data.valid, 64)
-    grid(sample(best, n=count, condition=given), data.levels, columns=best.classes).save(folder.path / "samples.png")
-    if metrics := folder.read_metrics():
-        figures.curve(metrics).savefig(folder.path / "curve.png")
+    draw_pictures(folder, best, data)
     table(
         f"{best.family} on {data.name}",
         [
@@ -227,6 +226,14 @@ def _finish(model: Model, data: Any, json_file: Path | None) -> None:
     next_command = f"Next: nextpixel evaluate {shlex.quote(str(folder.path))}   (the test split)"
     console().print(next_command, markup=False, highlight=False, soft_wrap=True)
     write_json(json_file, {"run": str(folder.path), "valid": result.to_dict()})
+
+
+def draw_pictures(folder: RunFolder, model: Model, data: Any) -> None:
+    """samples.png, a sheet of 64 or so, and curve.png in a run's folder."""
+    count, given = shown_condition(model, data.valid, 64)
+    grid(sample(model, n=count, condition=given), data.levels, columns=model.classes).save(folder.path / "samples.png")
+    if metrics := folder.read_metrics():
+        figures.curve(metrics, expected=folder.expected_curve()).savefig(folder.path / "curve.png")
 
 
 def _given(ctx: typer.Context) -> set[str]:

@@ -82,16 +82,7 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
 def defaults_in(path: Path, ctx: typer.Context) -> dict[str, Any]:
     """What a YAML file says of the flags of a command. Raises UserError where it says something else."""
-    try:
-        # Every value as it is written: `binarise: no` is no truth value, and 1e-3 is a number to the flag's own type.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"{path} cannot be read ({why}).") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold lines such as 'epochs: 10'.")
+    values = {name: value for name, value in read_yaml(path).items() if name != "expected"}  # a recipe's figures
     known = [str(p.name) for p in ctx.command.params if p.name not in ("config", "preset", "resume")]
     for name in values:
         if str(name).replace("-", "_") not in known:
@@ -105,6 +96,21 @@ def defaults_in(path: Path, ctx: typer.Context) -> dict[str, Any]:
     if isinstance(defaults.get("orders"), list):
         defaults["orders"] = ",".join(map(str, defaults["orders"]))
     return defaults
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The lines of a YAML file, every value as it is written. Raises UserError if it is none."""
+    try:
+        # Every value as it is written: `binarise: no` is no truth value, and 1e-3 is a number to the flag's own type.
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"{path} cannot be read ({why}).") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold lines such as 'epochs: 10'.")
+    return values
 
 
 def pairs(texts: list[str], defaults: dict[str, Any], owner: str) -> dict[str, Any]:

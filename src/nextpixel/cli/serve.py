@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import os
 import socket
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -81,7 +82,13 @@ def serve(
         timeout_graceful_shutdown=2,
         limit_concurrency=CONNECTIONS,
     )
-    running = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if not self.should_exit:  # what is left takes two seconds at most: a second Ctrl-C need not cut it short
+                super().handle_exit(sig, frame)
+
+    running = Server(config)
     with contextlib.suppress(KeyboardInterrupt):  # raised again after the server has heard it, but not always
         running.run(sockets=[listening])
     if running.should_exit:

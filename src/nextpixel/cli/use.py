@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
 from nextpixel import figures
 from nextpixel.cli.arguments import (
@@ -25,14 +28,19 @@ from nextpixel.cli.arguments import (
     split_of,
 )
 from nextpixel.cli.options import flags_of
-from nextpixel.cli.output import console, table, with_error, write_json
+from nextpixel.cli.output import console, table, with_error, writable, write_json
 from nextpixel.errors import UserError
+from nextpixel.images import Dataset
 from nextpixel.tasks import evaluate as evaluating
 from nextpixel.tasks import sample as sampling
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.drawing import SampleOptions
 from nextpixel.tasks.export import save_pictures
+from nextpixel.tasks.nearest import check as check_nearest
+from nextpixel.tasks.nearest import closeness, neighbour_page
 from nextpixel.tasks.processes import first_process
+
+NEIGHBOURS = 3  # shown of each picture
 
 
 def add_to(app: typer.Typer) -> None:
@@ -100,19 +108,37 @@ def _order_rows(result: evaluating.Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-@flags_of(options=SampleOptions)
+def _sheet_file(path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise UserError(f"The name {path.name} of the sheet of nearest images must end in .png.")
+    return writable(path)
+
+
+@flags_of(options=SampleOptions, images=DataOptions)
 def sample(
     model: ModelPath,
     out: PicturesFile = Path("samples.png"),
     gif: Gif = None,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="how many pictures")] = 64,
     klass: Class = "",
+    nearest: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_sheet_file,
+            help="also a .png sheet of the training images nearest to the pictures: did the model learn any by heart?",
+        ),
+    ] = None,
+    among: Annotated[
+        str, typer.Option(metavar="DATA", help="the data of --nearest; default: what the model was trained on")
+    ] = "",
+    blur: Annotated[int, typer.Option(min=0, help="blur both before --nearest compares them: 2 is about a pixel")] = 0,
     device: Device = "cpu",
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="say how the pictures are drawn, why so, and what it took")
     ] = False,
     *,
     options: SampleOptions,
+    images: DataOptions,
 ) -> None:
     """Draw pictures. The same seed gives the same pictures."""
     opened = open_model(model, device)
@@ -120,12 +146,41 @@ def sample(
     if gif is not None and len(ordered.order_names) > 1:
         raise UserError("Of a model of several orders each picture is drawn in its own: for --gif say --order NAME.")
     condition = class_condition(opened, klass, n)
+    data = None
+    if nearest is not None:  # opened first: what is wrong with it is to be said before anything is drawn
+        data = open_data(model, opened, among or None, images)
+        evaluating.check_split(opened, data.test)
+        check_nearest(torch.zeros(1, *opened.shape, dtype=torch.uint8), data.train, 1, blur)
+    elif among or blur or dataclasses.replace(images, data_dir="") != DataOptions():
+        raise UserError("The data of sample are those of --nearest: name its sheet, such as --nearest near.png.")
     tell = functools.partial(typer.echo, err=True) if verbose else None
     pictures = sampling.sample(opened, n, options, condition=condition, progress=True, tell=tell)
     columns = opened.classes if klass == "each" else None
     if gif is not None:
         gif.write_bytes(figures.filling(ordered, pictures))
     console().print(f"{n} pictures: {save_pictures(out, pictures, opened.levels, columns)}")
+    if nearest is not None and data is not None:
+        _compare(pictures, data, blur, nearest)
+
+
+def _compare(pictures: Tensor, data: Dataset, blur: int, path: Path) -> None:
+    """Say how near the pictures are to training images, and draw those that are nearest."""
+    kept = min(NEIGHBOURS, len(data.train))
+    found = closeness(pictures, data.train, data.test, kept, blur=blur, progress=True)
+    page = neighbour_page(pictures, data.train, found)
+    figures.save_figure(page, path, "Pictures drawn and the training images nearest to them", data.name)
+    tests = len(found.test.indices)
+    table(
+        "distance to the nearest training image, levels",
+        [
+            ("training images", f"{len(data.train):,} ({data.train.name})"),
+            (f"{len(pictures)} pictures, median", f"{found.median:.2f}"),
+            (f"{tests:,} test images, median", f"{found.test_median:.2f}"),
+            ("pictures equal to a training image", f"{found.copies} of {len(pictures)}"),
+            ("test images equal to one", f"{found.test_copies} of {tests:,}"),
+        ],
+    )
+    console().print(f"Pictures from the nearest to the farthest, and the training images nearest to them: {path}")
 
 
 def push(

@@ -5,12 +5,14 @@ from nextpixel.figures.curves import curve
 from nextpixel.figures.fields import blind_spot, diagonal_bilstm, growth, receptive_field, row_lstm, skew, stacks
 from nextpixel.figures.filling import filling
 from nextpixel.figures.masks import connection_page, kernel_mask, mask_page, masked_layers, spatial_layers
+from nextpixel.figures.neighbours import MOST_NEIGHBOURS, neighbour_page
 from nextpixel.figures.pages import bits_page, completion_page, surprise, surprise_map, surprise_sheet
 from nextpixel.figures.schedules import order_page, schedule_page, steps_by_diagonal, steps_by_pixel, steps_by_row
 from nextpixel.figures.style import as_picture, new_figure, save_figure, show
 from nextpixel.figures.values import ladder, next_pixel, next_pmf, scene
 
 __all__ = [
+    "MOST_NEIGHBOURS",
     "animation",
     "as_picture",
     "bits_page",
@@ -25,6 +27,7 @@ __all__ = [
     "ladder",
     "mask_page",
     "masked_layers",
+    "neighbour_page",
     "new_figure",
     "next_pixel",
     "next_pmf",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nextpixel.figures.style import new_figure, styled
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 @styled
 def curve(
-    metrics: Sequence[dict[str, Any]], baselines: dict[str, float] | None = None, *, rate: bool = False
+    metrics: Sequence[dict[str, Any]],
+    baselines: dict[str, float] | None = None,
+    *,
+    rate: bool = False,
+    expected: Mapping[int, float] | None = None,
 ) -> Figure:
     """Training and validation bits/dim against steps, from the lines of a run's metrics.jsonl; rate: the learning rate
-    below."""
+    below; expected: validation bits/dim by step that a recipe promises, dashed."""
     rates = [(line["step"], line["rate"]) for line in metrics if "rate" in line] if rate else []
     figure, axes = new_figure(2 if rates else 1, 1, (6.4, 4.8 if rates else 3.8))
     plot = axes[0, 0]
@@ -28,7 +32,12 @@ def curve(
         points = [(line["step"], line[key]) for line in metrics if key in line]
         if points:
             plot.plot(*zip(*points, strict=True), label=key, **style)
-    drawn = [line[key] for line in metrics for key in ("train", "valid") if key in line]
+    promised = dict(expected or {})
+    if promised:
+        plot.plot(list(promised), list(promised.values()), "--", color="#333333", linewidth=1, label="valid, expected")
+    if rates:
+        axes[1, 0].set_xlim(plot.get_xlim())  # what is expected may reach farther
+    drawn = [line[key] for line in metrics for key in ("train", "valid") if key in line] + list(promised.values())
     top = sorted(drawn)[int(0.97 * (len(drawn) - 1))] if drawn else 1.0
     for index, (name, value) in enumerate((baselines or {}).items()):
         if value <= top * 1.15:

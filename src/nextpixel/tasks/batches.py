@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from nextpixel.images import Split
+from nextpixel.images.lazy import LazySplit
 from nextpixel.model import Model, chosen_condition
 from nextpixel.tasks.loading import read_ahead
+
+KEPT = 2**30  # bytes of images that are kept on a GPU, a small part of its memory
 
 Told = dict[str, Tensor]
 """what is known of some images, by kind: as of Split.condition"""
@@ -47,11 +50,22 @@ class Batches:
         world: int = 1,
         passes: int = 1,
         workers: int = 0,
+        flip: float = 0.0,
     ):
         """trained: tells how many steps have been trained since the start of the run. rank: of `world` processes.
-        workers: threads that read ahead, which changes nothing in the batches."""
+        workers: threads that read ahead, which changes nothing in the batches. flip: the share of the images that are
+        mirrored left to right, drawn anew in every step."""
         self.split, self.batch_size, self.seed, self.trained, self.workers = split, batch_size, seed, trained, workers
-        self.rank, self.world, self.passes = rank, world, passes
+        self.rank, self.world, self.passes, self.flip = rank, world, passes, flip
+        self._images: Tensor | None = None  # all of them, on the device where they are trained on
+
+    def keep_on(self, device: torch.device) -> None:
+        """Make the batches on this device, out of all images, where these are in memory and take at most KEPT bytes: no
+        image is copied in a step then. The batches are the same. What is read lazily, or drawn at random of grey
+        values, is made where it was."""
+        split = self.split
+        if not isinstance(split, LazySplit) and split.grey is None and split.images.nbytes <= KEPT:
+            self._images = split.images.to(device)
 
     @property
     def steps(self) -> int:
@@ -66,18 +80,23 @@ class Batches:
         order = torch.randperm(len(self.split), generator=self._generator(epoch, 0))
 
         def items(at: int) -> list[Item]:
-            return self._items(order[at * self.batch_size : (at + 1) * self.batch_size], self._generator(epoch, at + 1))
+            indices = order[at * self.batch_size : (at + 1) * self.batch_size]
+            return self._items(indices, self._generator(epoch, at + 1), epoch * self.steps + at)
 
         for step in read_ahead(items, range(first, self.steps), self.workers):
             yield from step
 
-    def _items(self, indices: Tensor, generator: torch.Generator) -> list[Item]:
+    def _items(self, indices: Tensor, generator: torch.Generator, step: int) -> list[Item]:
         """This process's items of the step of these images."""
         share = share_of(len(indices), self.rank, self.world)
         mine = share.stop - share.start
         share = share if mine else slice(0, 1)
         images = self._drawn(indices, share, generator)
         told = self.split.condition(indices[share])
+        if self.flip:
+            which = to_mirror(len(indices), self.flip, self.seed, step)[share]
+            images = mirrored(images, which)
+            told = {kind: mirrored(values, which) if kind == "map" else values for kind, values in told.items()}
         found = []
         for number in range(self.passes):
             part = share_of(mine, number, self.passes)
@@ -88,6 +107,8 @@ class Batches:
 
     def _drawn(self, indices: Tensor, share: slice, generator: torch.Generator) -> Tensor:
         """The share of the step's images. Only these are read, but where images are drawn at random all are drawn."""
+        if self._images is not None:
+            return self._images[indices[share].to(self._images.device, non_blocking=True)]
         before = generator.get_state()
         images = self.split.draw(indices[share], generator)
         if self.world == 1 or torch.equal(before, generator.get_state()):
@@ -123,6 +144,17 @@ class InOrder:
 def share_of(count: int, number: int, of: int) -> slice:
     """The share `number` of `of` shares, one after another, of `count` things: they differ by one at most."""
     return slice(count * number // of, count * (number + 1) // of)
+
+
+def to_mirror(count: int, share: float, seed: int, step: int) -> Tensor:
+    """Which of the `count` images of a training step are mirrored, bool [count]: each with the probability `share`, the
+    same ones in whatever processes and passes the step is made."""
+    return torch.from_numpy(np.random.default_rng([seed, step, 6]).random(count) < share)
+
+
+def mirrored(x: Tensor, which: Tensor) -> Tensor:
+    """x [n, C, H, W] with the pictures or maps at `which` [n] mirrored left to right."""
+    return torch.where(which.to(x.device, non_blocking=True)[:, None, None, None], x.flip(3), x)
 
 
 def in_order_of_step(model: Model, seed: int, step: int, fresh: bool) -> Model:

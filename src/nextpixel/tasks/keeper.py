@@ -4,7 +4,6 @@ must stop."""
 from __future__ import annotations
 
 import math
-import shlex
 import signal
 import time
 from pathlib import Path
@@ -43,6 +42,7 @@ class Keeper(pl.Callback):
         recorded = folder.read_config()["data"] if folder.writes else {}
         # A card may be published: it names a data set, never a path on this machine.
         self.data_options = recorded if recorded.get("source") in names() else None
+        self.expected = folder.expected_curve() if folder.writes else {}
         self.best = math.inf
         self.random: Any = None  # the generators' states in the checkpoint that we go on from
         self.good: Path | None = None  # the newest checkpoint, which holds numbers only
@@ -98,7 +98,7 @@ class Keeper(pl.Callback):
             return
         self.folder.log({"step": step, "epoch": epoch, "valid": bits})
         module.logger.experiment.add_scalar("bits per dim/valid", bits, step)
-        self.progress.valid(epoch, bits)
+        self.progress.valid(epoch, bits, self.expected.get(step))
         if better:
             self._save_model(module.evaluated, epoch, step, bits)
         if self.options.sample_every and epoch % self.options.sample_every == 0:
@@ -157,6 +157,7 @@ class Keeper(pl.Callback):
                 "steps": step,
                 "valid_bits_per_dim": valid,
                 "averaged": bool(self.options.ema),
+                "flipped_share": self.options.flip or None,
                 "seed": self.options.seed,
             },
         }
@@ -182,7 +183,7 @@ class Keeper(pl.Callback):
                 raise
             raise UserError(
                 f"The checkpoint could not be written ({str(error).splitlines()[0]}); the one before is whole: "
-                f"free some space, then go on with {self._resume()}."
+                f"free some space, then go on with {self.folder.how_to_go_on()}."
             ) from error
         self.saved = time.monotonic()
         self.progress.restart_clock()
@@ -245,8 +246,5 @@ class Keeper(pl.Callback):
 
     def _interrupt(self, stop: int) -> None:
         why = STOPS[stop].format(self.options.max_minutes)
-        sentence = f"Training was stopped {why}; nothing is lost: go on with {self._resume()}"
+        sentence = f"Training was stopped {why}; nothing is lost: go on with {self.folder.how_to_go_on()}"
         raise Interrupted(sentence, planned=stop == MINUTES)
-
-    def _resume(self) -> str:
-        return f"nextpixel train --resume {shlex.quote(str(self.folder.path))}"

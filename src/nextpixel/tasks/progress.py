@@ -147,10 +147,11 @@ class TrainProgress(Steps):
             self.rare = time.monotonic()
             self.say(line)
 
-    def valid(self, epoch: int, bits: float) -> None:
+    def valid(self, epoch: int, bits: float, expected: float | None = None) -> None:
         spent = clock(time.monotonic() - self.began)
         left = f", about {clock(self.seconds_left())} left" if self.done < self.total else ""
-        self.say(f"epoch {epoch}: valid {bits:.4f} bits/dim, {spent} since the start{left}")
+        beside = "" if expected is None else f" (expected {expected:.4f})"
+        self.say(f"epoch {epoch}: valid {bits:.4f} bits/dim{beside}, {spent} since the start{left}")
 
 
 class TimedBatches:

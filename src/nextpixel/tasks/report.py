@@ -24,7 +24,9 @@ from nextpixel.tasks.batches import InOrder, spaced
 from nextpixel.tasks.complete import complete
 from nextpixel.tasks.evaluate import Evaluation, check_split
 from nextpixel.tasks.evaluate import evaluate as run_evaluation
+from nextpixel.tasks.expected import compare_curve, compare_test
 from nextpixel.tasks.html import drawing, heading, page, paragraph, preformatted, table
+from nextpixel.tasks.looked_once import looked_at
 from nextpixel.tasks.masks import known_pixels
 from nextpixel.tasks.run_folder import RunFolder
 from nextpixel.tasks.sample import sample
@@ -61,7 +63,7 @@ def report(
     )
     sections: list[tuple[str, Callable[[], list[str]]]] = [
         ("Figures", lambda: _figures(folder, config, metrics, model, fit, evaluate)),
-        ("Curve", lambda: _curve(metrics)),
+        ("Curve", lambda: _curve(folder, metrics)),
         ("Samples", lambda: _samples(folder, model, why_no_model)),
         ("Completions", lambda: _completions(model, fit, why_unfit)),
         ("Easiest and hardest", lambda: _surprise(model, fit, why_unfit)),
@@ -131,6 +133,9 @@ def _figures(
         parts.append(paragraph(f"{of} (step {best['step']:,})."))
     else:
         parts.append(paragraph("There is no validation figure yet."))
+    scored = looked_at(folder) if "recipe" in config else None
+    if scored is not None:
+        parts.append(paragraph(compare_test(folder.expected(), scored)[1]))
     if evaluate:
         if model is None or data is None:
             parts.append(paragraph("The test split could not be scored: the model or the data are missing."))
@@ -175,11 +180,13 @@ def _saved_evaluation(folder: RunFolder) -> dict[str, Any] | None:
     return None
 
 
-def _curve(metrics: list[dict[str, Any]]) -> list[str]:
+def _curve(folder: RunFolder, metrics: list[dict[str, Any]]) -> list[str]:
     if not any("train" in line or "valid" in line for line in metrics):
         return [paragraph("There is no curve yet.")]
-    text = "Bits/dim of the training batches and of the validation images, and the learning rate, against steps."
-    return [drawing(figures.curve(metrics, rate=True), "Curves of training and validation against steps.", text)]
+    text = "Bits/dim of the training batches and of the validation images, and the learning rate, against steps. "
+    text += compare_curve(folder.expected(), folder.valid_curve())
+    drawn = figures.curve(metrics, rate=True, expected=folder.expected_curve())
+    return [drawing(drawn, "Curves of training and validation against steps.", text.strip())]
 
 
 def _samples(folder: RunFolder, model: Model | None, why: str) -> list[str]:

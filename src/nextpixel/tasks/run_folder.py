@@ -8,6 +8,7 @@ profile/           where the time goes, if asked
 samples/           made on the way: grids of samples, surprise maps of validation pictures
 curve.png          bits/dim against steps so far
 events.out.*       TensorBoard
+test.json, sittings.jsonl, cards.jsonl: of a recipe, see looked_once and recipe_card
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import yaml
 from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.tasks.checkpoints import Checkpoints
+from nextpixel.tasks.expected import Expected, expected_from
 from nextpixel.tasks.processes import first_process
 from nextpixel.version import __version__
 
@@ -156,6 +158,29 @@ class RunFolder:
             if isinstance(values, dict) and isinstance(values.get("step"), int):
                 lines.append(values)
         return lines
+
+    def valid_curve(self) -> dict[int, float]:
+        """Bits/dim of the validation images by step."""
+        return {line["step"]: line["valid"] for line in self.read_metrics() if "valid" in line}
+
+    def expected(self) -> Expected | None:
+        """What the recipe that the run follows is expected to give; None without a recipe, or where nobody measured
+        it, or where there is no run yet."""
+        if not self.config.is_file():
+            return None
+        return expected_from(self.read_config().get("expected"), str(self.config))
+
+    def expected_curve(self) -> dict[int, float]:
+        """The recipe's validation bits/dim by step; empty where there is none."""
+        expected = self.expected()
+        return {} if expected is None else expected.valid
+
+    def how_to_go_on(self) -> str:
+        """The command that goes on with this run."""
+        recipe, path = self.read_config().get("recipe"), shlex.quote(str(self.path))
+        if isinstance(recipe, dict) and "name" in recipe:
+            return f"nextpixel reproduce {shlex.quote(str(recipe['name']))} --run {path}"
+        return f"nextpixel train --resume {path}"
 
     def forget_after(self, step: int) -> None:
         """Drop logged lines from beyond the checkpoint that a resumed run starts from."""

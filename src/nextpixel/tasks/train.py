@@ -46,6 +46,8 @@ class TrainOptions:
     """decay of the averaged weights, which are what is evaluated and saved; 0 means none"""
     seed: int = 0
     """seed of the data order, the dropout and, on the command line, the initial weights"""
+    flip: float = 0.0
+    """share of the training images that are mirrored left to right, drawn anew in each step: 0.5 for photographs"""
     fresh_orders: bool = False
     """predict in a new random order of the pixels at each step (MADE and NADE), not in one of the model's"""
     valid_images: int = 2000
@@ -101,6 +103,8 @@ class TrainOptions:
                 "Training with fsdp is not supported: with ddp every process holds the whole model. For a model that "
                 "does not fit use accumulate, recompute, or precision bf16."
             )
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"flip must be a share between 0 and 1, not {self.flip}: 0.5 mirrors half of the images.")
         if not 0 < self.decay <= 1:
             raise UserError(f"decay must be above 0 and at most 1, not {self.decay}.")
         if not 0 <= self.seed < 2**32:

@@ -163,6 +163,7 @@ def fit(
         world=together.world,
         passes=options.accumulate,
         workers=workers_for(data.train, options.workers),
+        flip=options.flip,
     )
     if folder.writes:
         name_damaged(data.train, folder.path)
@@ -204,6 +205,8 @@ def fit(
             log_every_n_steps=10**9,  # our own curve is logged by Keeper
         )
         batches.trained, batches.rank = lambda: module.global_step, trainer.global_rank
+        if trainer.strategy.root_device.type == "cuda":
+            batches.keep_on(trainer.strategy.root_device)
         valid = InOrder(
             spaced(data.valid, options.valid_images),
             VALID_BATCHES * module.images_a_pass,

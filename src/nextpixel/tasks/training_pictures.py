@@ -43,7 +43,8 @@ class TrainingPictures:
             if self.spent + self.last <= SHARE * elapsed:
                 began = time.monotonic()
                 self._surprise(model, epoch, step, board)
-                figures.curve(self.folder.read_metrics()).savefig(self.folder.path / "curve.png")
+                drawn = figures.curve(self.folder.read_metrics(), expected=self.folder.expected_curve())
+                drawn.savefig(self.folder.path / "curve.png")
                 self.last = time.monotonic() - began
                 self.spent += self.last
         except Exception as error:  # whatever it is, the training goes on

@@ -2,6 +2,7 @@
 
     python tests/fuzz_archives.py --mutations 100000 --repaired 2000
 
+The model is one of tables of integers, quick to decode with; `--frozen` takes a frozen network of one layer instead.
 Every mutated archive must end in a UserError, or in pictures all of which are right. With `--repaired` the checksums of
 header and chunks are put right after the mutation, so that the parser and the decoder are reached.
 """
@@ -23,6 +24,7 @@ from nextpixel.coding import write
 from nextpixel.coding.layout import ENTRY, FIXED, RUN
 from nextpixel.coding.sections import File, pack_files
 from nextpixel.errors import UserError
+from nextpixel.exact import Coded
 
 INTERESTING = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
@@ -85,10 +87,15 @@ def outcome(data, model, images, damaged):
     return "recovered"
 
 
-def subject():
+def subject(frozen=False):
     """A model of 8x8 pictures, pictures, and their archive: several chunks, with names."""
-    model = IntegerModel((1, 8, 8), 4)
-    images, _ = pictures_of(model, 48)
+    if frozen:
+        torch.manual_seed(0)
+        network = npx.freeze(npx.build("gated_pixelcnn", shape=(1, 8, 8), levels=4, layers=1, features=4))
+        model, images = Coded(network), npx.sample(network, n=48, seed=0)
+    else:
+        model = IntegerModel((1, 8, 8), 4)
+        images, _ = pictures_of(model, 48)
     files = pack_files([File(f"{index}.png", "L") for index in range(48)])
     return model, images, write(model, [images], None, chunk_bytes=100, files=files)
 
@@ -98,9 +105,10 @@ def main():
     parser.add_argument("--mutations", type=int, default=100_000)
     parser.add_argument("--repaired", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--frozen", action="store_true", help="decode with a frozen network")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    model, images, archive = subject()
+    model, images, archive = subject(arguments.frozen)
     assert outcome(archive, model, images, "raise") == "right"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, count, repair in (("mutations", arguments.mutations, False), ("repaired", arguments.repaired, True)):

@@ -240,6 +240,31 @@ def test_data_that_do_not_fit_are_refused(images, labels, words, assert_sentence
     assert_sentence(error)
 
 
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (lambda model, x: npx.compress("model", x), "no model but a str"),
+        (lambda model, x: npx.compress(model, x.numpy()), "must be a Split or a tensor"),
+        (lambda model, x: npx.compress(model, x, labels=[0, 1]), "labels in a tensor"),
+        (lambda model, x: npx.compress(model, x, batch_size=1.5), "batch_size must be a whole number, not 1.5"),
+        (lambda model, x: npx.decompress(7, model), "not a int"),
+        (lambda model, x: npx.decompress(npx.compress(model, x), "model"), "no model but a str"),
+        (lambda model, x: npx.evaluate(model, x), "not a Tensor"),
+    ],
+)
+def test_things_of_another_kind_are_refused(mistake, words, assert_sentence):
+    with pytest.raises(UserError, match=words) as error:
+        mistake(MODELS["grey"], torch.zeros(2, 1, 6, 5, dtype=torch.uint8))
+    assert_sentence(error)
+
+
+def test_an_archive_may_be_any_bytes():
+    images = torch.zeros(2, 1, 6, 5, dtype=torch.uint8)
+    archive = npx.compress(MODELS["grey"], images)
+    for held in (bytearray(archive), memoryview(archive)):
+        assert torch.equal(npx.decompress(held, MODELS["grey"]).images, images)
+
+
 def test_a_split_of_other_levels_is_refused():
     with pytest.raises(UserError, match="has 4 levels, the model 256"):
         npx.compress(MODELS["grey"], Split(torch.zeros(1, 1, 6, 5, dtype=torch.uint8), None, 4, "x", ""))

@@ -1,6 +1,8 @@
 """compress, decompress, verify and info as commands, with a small integer model in place of a frozen one."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -176,14 +178,18 @@ def test_one_chunk(using, nextpixel, tmp_path):
         ("compress m alpha.png", "partly transparent"),
         ("compress m deep.png", "more than 8 bits"),
         ("compress m colour.png", "is in colour, and the model is for 1 channels"),
-        ("compress m text.png", "cannot be read as a picture"),
+        ("compress m cmyk.tif", "has the colour mode CMYK"),
+        ("compress m film.gif", "holds 2 frames"),
+        ("compress m text.png", "cannot be read as a picture (it is damaged, or no picture)"),
         ("compress m nowhere.png", "There is no file or folder nowhere.png"),
         ("compress m empty", "holds no pictures"),
         ("compress m grey.png twice/grey.png", "would get the same name"),
         ("compress m grey.png --levels 2", "compressed as they are"),
         ("compress m grey.png --batch-size 0", "must be positive"),
         ("compress m grey.png --out empty", "cannot be written"),
+        ("compress m grey.png --out good.npx", "is there already"),
         ("compress m grey.png --embed-model", "cannot be embedded"),
+        ("compress m large.npy", "holds the value 70000, but 256 levels end at 255: 65536 is the most"),
         ("compress m float.npy", "floats"),
         ("decompress grey.png m", "no nextpixel archive"),
         ("decompress nowhere.npx m", "There is no archive"),
@@ -206,12 +212,50 @@ def test_mistakes_end_with_one_sentence(using, nextpixel, tmp_path, line, says):
     Image.fromarray(noise((6, 5, 4))).save(tmp_path / "alpha.png")
     Image.fromarray(noise((6, 5)).astype(np.uint16) * 256).save(tmp_path / "deep.png")
     Image.fromarray(noise((6, 5, 3))).save(tmp_path / "colour.png")
+    Image.fromarray(noise((6, 5, 3))).convert("CMYK").save(tmp_path / "cmyk.tif")
+    Image.fromarray(noise((6, 5))).save(tmp_path / "film.gif", save_all=True, append_images=[Image.new("L", (5, 6))])
     (tmp_path / "text.png").write_text("no picture")
     np.save(tmp_path / "float.npy", np.zeros((2, 6, 5)))
+    np.save(tmp_path / "large.npy", np.full((2, 6, 5), 70000))
     (tmp_path / "good.npx").write_bytes(npx.compress(GREY, torch.zeros(1, 1, 6, 5, dtype=torch.uint8)))
+    kept = (tmp_path / "good.npx").read_bytes()
     ended = nextpixel(*line.split())
     assert ended.status == 2
     assert says in ended.error()
+    assert (tmp_path / "good.npx").read_bytes() == kept
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_an_archive_is_written_like_any_other_file(using, nextpixel, tmp_path):
+    using(GREY)
+    Image.fromarray(noise((6, 5))).save(tmp_path / "grey.png")
+    (tmp_path / "usual").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere/facts.json")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        assert nextpixel("compress", "m", "grey.png", "--out", "pipe", "--json", "link.json").status == 0
+        (tmp_path / "a.npx").write_bytes(read.result(timeout=30))
+    assert pipe.is_fifo()
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "elsewhere/facts.json").read_text())["bytes"] == (tmp_path / "a.npx").stat().st_size
+    assert nextpixel("verify", "a.npx", "m").status == 0
+    assert nextpixel("compress", "m", "grey.png").status == 0
+    assert (tmp_path / "archive.npx").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_full_disk_leaves_nothing_behind(using, nextpixel, tmp_path, monkeypatch):
+    using(GREY)
+    Image.fromarray(noise((6, 5))).save(tmp_path / "grey.png")
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    ended = nextpixel("compress", "m", "grey.png")
+    assert (ended.status, ended.error()) == (2, "Error: archive.npx cannot be written (No space left on device).")
+    (tmp_path / "whole.npx").write_bytes(npx.compress(GREY, torch.zeros(1, 1, 6, 5, dtype=torch.uint8)))
+    for name in ("out.npy", "out.npz"):
+        assert f"{name} cannot be written" in nextpixel("decompress", "whole.npx", "m", "--out", name).error()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grey.png", "whole.npx"]
 
 
 def test_other_levels_and_sizes_need_arrays_or_folders(using, nextpixel, tmp_path):
@@ -221,6 +265,7 @@ def test_other_levels_and_sizes_need_arrays_or_folders(using, nextpixel, tmp_pat
     assert "is not black and white" in nextpixel("compress", "m", "grey.png").error()
     using(IntegerModel((1, 6, 5), 17))
     assert "picture files have 2 or 256" in nextpixel("compress", "m", "grey.png").error()
+    assert "There is no file or folder nowhere" in nextpixel("compress", "m", "nowhere").error()
     model = IntegerModel((1, 6, 5), 300)
     using(model)
     np.savez(tmp_path / "parts.npz", train=pictures_of(model, 3)[0].numpy(), test=pictures_of(model, 2)[0].numpy())
@@ -231,8 +276,8 @@ def test_other_levels_and_sizes_need_arrays_or_folders(using, nextpixel, tmp_pat
     assert np.load(tmp_path / "two.npy").shape == (2, 1, 6, 5)
     using(GREY)
     Image.fromarray(grey.T.copy()).save(tmp_path / "turned.png")
-    assert nextpixel("compress", "m", "grey.png", "turned.png").status == 0
-    assert "pictures of 2 sizes" in nextpixel("decompress", "archive.npx", "m", "--out", "a.npz").error()
+    assert nextpixel("compress", "m", "grey.png", "turned.png", "--out", "sizes.npx").status == 0
+    assert "pictures of 2 sizes" in nextpixel("decompress", "sizes.npx", "m", "--out", "a.npz").error()
 
 
 def test_a_photograph_with_a_lost_tile_is_written_as_damaged(using, nextpixel, tmp_path):

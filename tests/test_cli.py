@@ -526,6 +526,13 @@ def test_freeze_writes_a_model_that_the_other_commands_take(nextpixel, folder):
     assert nextpixel("freeze", "run", "--out", "two.npy").status == 2
 
 
+def test_freezing_overwrites_nothing(nextpixel, folder):
+    assert nextpixel("freeze", "run").status == 0
+    for taken in ("frozen", "run", "run/model", "bits.npz"):
+        assert f"{taken} is there already" in nextpixel("freeze", "run", "--form", "float64", "--out", taken).error()
+    assert load("frozen").formats.form == "float32"
+
+
 def test_freeze_offers_tuning_and_does_it(nextpixel, folder, monkeypatch):
     monkeypatch.setattr("nextpixel.exact.freezing.TOLERATED", -100.0)  # nothing is cheap enough
     monkeypatch.setattr("nextpixel.cli.freeze.TOLERATED", -100.0)
@@ -534,7 +541,7 @@ def test_freeze_offers_tuning_and_does_it(nextpixel, folder, monkeypatch):
     assert json.loads(Path("frozen.json").read_text())["form"] == "float64"
     assert "float32 form is faster" in ended.out
     assert "--tune" in ended.out
-    assert "--tune" in nextpixel("freeze", "run", "bits.npz", "--form", "float32", "--out", "frozen").out
+    assert "--tune" in nextpixel("freeze", "run", "bits.npz", "--form", "float32", "--out", "shorter").out
     ended = nextpixel("freeze", "run", "--tune", 2, "--limit", 3, "--out", "tuned", "--json", "tuned.json")
     assert ended.status == 0, ended.err
     told = json.loads(Path("tuned.json").read_text())
@@ -543,5 +550,5 @@ def test_freeze_offers_tuning_and_does_it(nextpixel, folder, monkeypatch):
     assert told["identity"] == load("tuned").identity
     assert "without tuning" in ended.out
     assert "--tune" in nextpixel("freeze", "run", "bits.npz", "--tune", "-1").error()
-    assert "int8" in nextpixel("freeze", "run", "bits.npz", "--tune", 1, "--form", "int8").error()
-    assert nextpixel("freeze", "run", "codes.npy", "--tune", 1).status == 2
+    assert "int8" in nextpixel("freeze", "run", "bits.npz", "--tune", 1, "--form", "int8", "--out", "x").error()
+    assert nextpixel("freeze", "run", "codes.npy", "--tune", 1, "--out", "x").status == 2

@@ -226,6 +226,8 @@ def test_names_that_were_forged_or_inflate_without_end(assert_sentence):
         good.replace(b'"b"', b"7"),
         good.replace(b"[0, 0]", b"[0, 9]"),
         good.replace(b"[0, 0]", b"[0]"),
+        good.replace(b"[0, 0]", b"[0, -1]"),
+        good.replace(b"[0, 0]", b"[0, 1]"),
         b"[" * 100_000,
         b"[]",
     ):

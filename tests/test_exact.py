@@ -528,6 +528,9 @@ def test_mistakes_are_answered_with_a_sentence(assert_sentence):
     x, _ = pictures(exact, 2)
     for mistake in (
         lambda: npx.freeze(model, form="int8"),
+        lambda: npx.freeze("model"),
+        lambda: npx.freeze(model, x),
+        lambda: npx.freeze(model, npx.Split(x[:0], None, exact.levels, "none", "")),
         lambda: exact.masses(x),
         lambda: exact.masses(x, torch.tensor([0, 3])),
         lambda: exact.decoder(2),

@@ -674,11 +674,22 @@ def test_a_loss_that_is_not_a_number_stops_with_a_sentence(digits, tiny, run, mo
         ({"ema": 1.0}, "ema"),
         ({"ema": -0.1}, "ema"),
         ({"epoch": 3}, "Did you mean 'epochs'"),
+        ({"epochs": "3"}, "epochs must be a whole number, not '3'"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number, not 2.5"),
+        ({"ema": None}, "ema must be a number, not None"),
     ],
 )
 def test_wrong_options_are_refused(digits, tiny, run, wrong, word, assert_sentence):
     with pytest.raises(UserError, match=word) as caught:
         fit(tiny(like=digits), digits, run, **wrong)
+    assert_sentence(caught)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("data", ["digits", "split"])
+def test_what_is_no_data_set_is_refused(digits, tiny, run, data, assert_sentence):
+    with pytest.raises(UserError, match="needs a whole data set") as caught:
+        npx.train(tiny(like=digits), digits.train if data == "split" else data, run=run)
     assert_sentence(caught)
     assert not run.exists()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 AT_FDCWD, EXCHANGE = -100, 2  # of renameat2(2); RENAME_SWAP of renamex_np(2) is 2 as well
@@ -31,14 +34,32 @@ def put(aside: Path, path: Path) -> None:
     flush(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the content of a file, whole or not at all."""
-    aside = path.with_name(f".{path.name}.tmp")
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to in the block. What was written there gets the name of `path`, whole; after an error it goes,
+    and what was at `path` is left as it was. What is no ordinary file (a pipe, /dev/stdout) is written itself."""
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = Path(os.path.realpath(path))  # a link stays one
+    aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        aside.write_text(text, encoding="utf-8")
+        yield aside
         put(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the content of a file, whole or not at all."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """The same for text, in UTF-8."""
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def exchange(one: Path, other: Path) -> bool:

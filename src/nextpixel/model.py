@@ -209,3 +209,9 @@ def chosen_condition(condition: Any, indices: Any) -> Any:
     if isinstance(condition, dict):
         return {kind: values[indices] for kind, values in condition.items()}
     return None if condition is None else condition[indices]
+
+
+def check_model(model: Any) -> None:
+    """UserError for what is no model."""
+    if not hasattr(model, "levels"):
+        raise UserError(f"This is no model but a {type(model).__name__}: npx.load opens a folder, a name or a hub id.")

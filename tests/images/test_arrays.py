@@ -65,6 +65,7 @@ def test_given_levels_are_checked_not_applied(tmp_path):
         ((10, 4, 5, 2), (2, 4, 5)),
         ((10, 1, 3, 3), (1, 3, 3)),  # what `sample` writes of small grids
         ((10, 3, 3, 1), (1, 3, 3)),
+        ((10, 1, 1, 1), (1, 1, 1)),
     ],
 )
 def test_channels_are_found_where_only_one_axis_can_be_them(tmp_path, shape, expected):
@@ -85,7 +86,7 @@ def test_channels_are_found_where_only_one_axis_can_be_them(tmp_path, shape, exp
         (array((10, 3, 3, 3)), "ambiguous"),
         (array((10, 5, 4, 6)), "ambiguous"),
         (array((10, 4)), "shape"),
-        (array((0, 4, 4)) if False else np.zeros((0, 4, 4), np.uint8), "shape"),
+        (np.zeros((0, 4, 4), np.uint8), "shape"),
         (array().astype(np.float32), "floats"),
         (np.full((10, 4, 4), -1), "-1"),
         (np.array(["a"]), "integer"),

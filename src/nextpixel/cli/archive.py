@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from nextpixel import figures
+from nextpixel import durable, figures
 from nextpixel.cli.arguments import Device, Json, check_work, open_model, split_of
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
@@ -41,6 +39,14 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel verify scans.npx my-model")(verify)
 
 
+def _new_archive(out: Path) -> Path:
+    """A finished archive may be all that is left of its pictures: it is not overwritten."""
+    if out.is_file() and out.stat().st_size and first_process():
+        raise UserError(f"{out} is there already: name another archive with --out, or remove it.")
+    writable(out)
+    return out
+
+
 def _array_or_folder(out: Path) -> Path:
     if out.suffix.lower() not in (".npz", ".npy", ""):
         raise UserError(f"The name {out.name} must end in .npz or .npy, or have no ending for a folder.")
@@ -53,7 +59,7 @@ def compress(
     data: Annotated[
         list[str], typer.Argument(help="picture files and folders; or one array, or the name of a data set")
     ],
-    out: Annotated[Path, typer.Option(callback=writable, help="the archive to write")] = Path("archive.npx"),
+    out: Annotated[Path, typer.Option(callback=_new_archive, help="the archive to write")] = Path("archive.npx"),
     split: Annotated[str, typer.Option(help="train, valid or test, of data that has splits")] = "test",
     bits_map: Annotated[
         Path | None, typer.Option("--bits-map", callback=writable, help="also draw where the bits went, as PNG")
@@ -158,8 +164,16 @@ def _verify_model(name: str, device: str, json_file: Path | None) -> None:
 def show_archive(path: Path, json_file: Path | None) -> None:
     """What `nextpixel info` prints of an archive."""
     facts = decompressing.archive_info(path)
-    table(str(path), [(name.replace("_", " "), "" if value is None else value) for name, value in facts.items()])
+    sizes = ", ".join(f"{number:,} of {height}x{width}" for height, width, number in facts["sizes"])
+    shown = {**facts, "sizes": sizes, "damage": "; ".join(facts["damage"]) or "none"}
+    table(str(path), [(name.replace("_", " "), _shown(value)) for name, value in shown.items()])
     write_json(json_file, facts)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+    return "" if value is None else str(value)
 
 
 def _pictures(data: list[str], channels: int, levels: int, split: str, options: DataOptions) -> Pictures:
@@ -180,11 +194,8 @@ def _values(pictures: Pictures) -> int:
 
 
 def _write(out: Path, archive: bytes) -> None:
-    """Aside and renamed: a full disk leaves no half archive."""
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=out.parent, delete=False, suffix=".tmp") as file:
-            file.write(archive)
-        os.replace(file.name, out)
+        durable.write_bytes(out, archive)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error}).") from error
 

@@ -15,8 +15,17 @@ from nextpixel.exact import TOLERATED, ExactModel
 from nextpixel.exact import freeze as run_freeze
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.data import DataOptions
+from nextpixel.tasks.pictures import check_new
 from nextpixel.tasks.tune import TuneOptions
 from nextpixel.tasks.tune import tune as run_tuning
+
+FOLDER = Path("frozen")
+
+
+def _new_folder(out: Path) -> Path:
+    """Without a frozen model its archives cannot be read, nor a trained one be trained: neither is overwritten."""
+    check_new(out)
+    return out
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +38,7 @@ def freeze(
     data: Annotated[
         str | None, typer.Argument(help="on which the cost is measured; default: none", show_default=False)
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write")] = Path("frozen"),
+    out: Annotated[Path, typer.Option("--out", "-o", callback=_new_folder, help="a new folder to write")] = FOLDER,
     form: Annotated[str, typer.Option(help="auto, float32 (faster) or float64 (next to lossless)")] = "auto",
     limit: Annotated[int, typer.Option(min=1, help="images of the validation split to measure on")] = 256,
     tune: Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from nextpixel import durable
 from nextpixel.errors import UserError
 
 
@@ -43,6 +43,8 @@ def writable(path: Path | None) -> Path | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+            return path
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
@@ -50,15 +52,11 @@ def writable(path: Path | None) -> Path | None:
 
 
 def write_json(path: Path | None, values: dict[str, Any]) -> None:
-    """Write aside and rename, so that a full disk leaves no half file."""
     if path is None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".tmp") as file:
-            json.dump(values, file, indent=2)
-            file.write("\n")
-        os.replace(file.name, path)
+        durable.write_text(path, json.dumps(values, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
 

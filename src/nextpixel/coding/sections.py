@@ -51,7 +51,8 @@ def unpack_files(section: bytes, pictures: int) -> list[File]:
     unpacker = zlib.decompressobj()
     try:
         content = json.loads(unpacker.decompress(section, limit))
-        files = [File(name, MODES[mode]) for name, mode in zip(content["names"], content["modes"], strict=True)]
+        named = zip(content["names"], content["modes"], strict=True)
+        files = [File(name, dict(enumerate(MODES))[mode]) for name, mode in named]
     except (zlib.error, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise UserError("The names of the files in the archive cannot be read: they are damaged.") from error
     names = [file.name for file in files]

@@ -40,6 +40,8 @@ def freeze(model: Any, data: Any = None, form: Literal["auto", "float32", "float
     if isinstance(model, ExactModel):
         raise UserError("This model is frozen already.")
     check_freezable(model)
+    if data is not None and not (hasattr(data, "images") and len(data)):
+        raise UserError("The cost of freezing is measured on a Split with images, such as data.valid.")
     if form != "auto":
         check_form(form)
     given = None

@@ -22,6 +22,7 @@ from nextpixel.exact.proof import Before, bounded
 from nextpixel.exact.selftest import SelfTest
 from nextpixel.exact.tables import Tables
 from nextpixel.image_model import CONDITION_FEATURES, ImageModel
+from nextpixel.model import check_model
 from nextpixel.networks import families
 from nextpixel.ordering import OrderedModel
 
@@ -238,6 +239,7 @@ class ExactModel(OrderedModel):
 
 def check_freezable(model: Any) -> None:
     """UserError, saying why, for a model that cannot be frozen."""
+    check_model(model)
     if not isinstance(model, ImageModel):
         raise UserError(f"A model of the kind {model.family} cannot be frozen yet: only image models of one part can.")
     if not model.network.family.freezable:

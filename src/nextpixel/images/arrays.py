@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from nextpixel.errors import UserError
-from nextpixel.images.levels import check_levels
+from nextpixel.images.levels import MOST_LEVELS, check_levels
 from nextpixel.images.source import Array, LazySource, Part, Source, StorePart, load_npz
 from nextpixel.images.store import ArrayStore, pieces
 
@@ -48,10 +48,11 @@ def read_arrays(path: Path, levels: int | None) -> Source:
     count = levels if levels is not None else _levels([images for images, _, _ in found.values()], largest)
     check_levels(count)
     if largest >= count:
-        raise UserError(
-            f"{path} holds the value {largest}, but {count} levels end at {count - 1}: "
-            f"pass levels={largest + 1} (--levels {largest + 1}) or more."
+        enough = largest < MOST_LEVELS
+        advice = (
+            f"pass levels={largest + 1} (--levels {largest + 1}) or more" if enough else f"{MOST_LEVELS} is the most"
         )
+        raise UserError(f"{path} holds the value {largest}, but {count} levels end at {count - 1}: {advice}.")
     kept = np.uint8 if count <= 256 else np.int32
     parts = {
         key: Part(
@@ -157,7 +158,7 @@ def _levels(images: list[Array], largest: int) -> int:
 
 
 def _channels_last(images: Array, where: str) -> Array:
-    if images.ndim == 3:
+    if images.ndim == 3 or images.shape[1:] == (1, 1, 1):
         return images
     _, second, third, last = images.shape
     usual = [second in (1, 3), last in (1, 3)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nextpixel.errors import UserError
 
@@ -106,13 +106,24 @@ def _check_pixels(picture: Image.Image, most: int | None) -> None:
 def _unreadable(error: Exception, most: int | None) -> UnreadableError:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return UnreadableError(f"more than {most} pixels")
+    if isinstance(error, UnidentifiedImageError):
+        return UnreadableError("it is damaged, or no picture")
     return UnreadableError(str(error) or type(error).__name__)
 
 
-def is_binary(path: Path) -> bool:
-    """Whether a file that `decode` reads has one bit a pixel."""
+class Stored(NamedTuple):
+    """How a file holds its picture: Pillow's name of the mode, and how many frames (pages) there are."""
+
+    mode: str
+    frames: int
+
+
+def stored_as(path: Path) -> Stored:
+    """Of a file that `decode` reads."""
     with Image.open(path, formats=_formats()) as opened:
-        return opened.mode == "1"
+        # What a camera puts behind a photograph is a preview or a depth map.
+        frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+        return Stored(opened.mode, frames)
 
 
 def _check_mode(mode: str, deep: bool, name: str) -> None:

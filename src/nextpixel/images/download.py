@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.images.source import Array, Part, Parts, array_sha256, load_npz
 
@@ -64,16 +63,10 @@ def write(parts: Parts, folder: Path) -> None:
             arrays[f"{key}_labels"] = part.labels
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=folder, suffix=".part")
+        with durable.replacing(folder / FILE) as aside, open(aside, "wb") as file:
+            np.savez(file, **arrays)
     except OSError as error:
         raise UserError(f"The cache {folder} cannot be written ({error}): set NEXTPIXEL_CACHE to another.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(aside, folder / FILE)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
 
 
 def read(folder: Path) -> Parts:

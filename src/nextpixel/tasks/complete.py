@@ -17,9 +17,10 @@ from nextpixel.multiscale import MultiScaleModel
 from nextpixel.tasks.drawing import SampleOptions, begun, chosen, symbols, uniform_noise
 from nextpixel.tasks.lookahead import MOST_SYMBOLS, Gaussian
 from nextpixel.tasks.masks import known_pixels
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.particles import Drawn, ends, fill, log_prob_in_sequence
 from nextpixel.tasks.progress import Steps
-from nextpixel.tasks.sample import sample, with_overrides
+from nextpixel.tasks.sample import sample
 
 ESS = ("ess", "smallest_ess")
 METHODS = ("auto", "exact", "particles", "ignore")

@@ -28,9 +28,11 @@ from nextpixel.coding.layout import CHUNK_BYTES
 from nextpixel.errors import UserError
 from nextpixel.exact import Coded, ExactModel, freeze
 from nextpixel.images import Split
+from nextpixel.model import check_model
 from nextpixel.saving import CONFIG, WEIGHTS
 from nextpixel.tasks.archive_pieces import archive_in_pieces
 from nextpixel.tasks.evaluate import check_split
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.pictures import Pictures
 from nextpixel.tasks.progress import Steps
 
@@ -67,6 +69,7 @@ def codable(model: Any, identity: bytes | None = None, like: Split | None = None
     like: pictures such as will be coded, on which it is measured whether the shorter numbers cost too much. identity:
     of an archive; the model is frozen in the form in which it was then.
     """
+    check_model(model)
     if isinstance(getattr(model, "identity", None), bytes):
         given: Codable = model
         return given
@@ -109,9 +112,10 @@ def compress(
     chunk, names of files and an embedded model apart. docs/format.md says what is in it. UserError if model and data do
     not fit.
     """
-    from nextpixel.tasks.sample import with_overrides
-
     options = with_overrides(options or CompressOptions(), overrides)
+    check_model(model)
+    if not isinstance(data, Split | Tensor | Pictures) or not isinstance(labels, Tensor | None):
+        raise UserError("Pictures must be a Split or a tensor [N, C, H, W], with labels in a tensor [N].")
     frozen = codable(model, like=like(model, data, labels))
     pictures = as_pictures(frozen, data, labels)
     symbols = sum(images.numel() for images in pictures.images)

@@ -18,10 +18,11 @@ from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.saving import CONFIG, WEIGHTS, load
 from nextpixel.tasks.compress import codable
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.pictures import Pictures
 from nextpixel.tasks.progress import Steps
 
-Archive = bytes | str | Path
+Archive = bytes | bytearray | memoryview | str | Path
 Damaged = Literal["raise", "report"]
 
 
@@ -96,8 +97,6 @@ def unpack(
     **overrides: Any,
 ) -> Unpacked:
     """All that is in an archive, in runs of one size, with the names of the files; arguments as of `decompress`."""
-    from nextpixel.tasks.sample import with_overrides
-
     options = with_overrides(options or DecompressOptions(), overrides)
     parsed = parse(_bytes(archive), options.max_pixels)
     _refuse(parsed.faults, options.damaged)
@@ -124,8 +123,6 @@ def verify(
 ) -> bool:
     """Check an archive, writing nothing. True: every pixel was decoded and has its checksum. False: no model was given
     and none is inside, so only the coded bytes were compared with theirs. UserError says what is damaged."""
-    from nextpixel.tasks.sample import with_overrides
-
     options = dataclasses.replace(with_overrides(options or DecompressOptions(), overrides), damaged="raise")
     parsed = parse(_bytes(archive), options.max_pixels)
     _refuse(parsed.faults, "raise")
@@ -166,8 +163,13 @@ def archive_info(archive: Archive, max_pixels: int = MAX_PIXELS) -> dict[str, An
 
 
 def files_of(parsed: Parsed) -> list[File] | None:
-    """The names of the files, if there are any that can be read."""
-    return unpack_files(parsed.files, parsed.header.pictures) if parsed.files else None
+    """The names of the files, if there are any that can be read; UserError for those of other pictures."""
+    if not parsed.files:
+        return None
+    files, channels = unpack_files(parsed.files, parsed.header.pictures), parsed.header.channels
+    if channels not in (1, 3) or (channels == 1 and any(file.mode == "RGB" for file in files)):
+        raise UserError(f"The archive names picture files of other modes than {channels} channels make: it is damaged.")
+    return files
 
 
 def damage(faults: list[str]) -> str:
@@ -210,8 +212,10 @@ def _refuse(faults: list[str], damaged: Damaged) -> None:
 
 
 def _bytes(archive: Archive) -> bytes:
-    if isinstance(archive, bytes):
-        return archive
+    if isinstance(archive, bytes | bytearray | memoryview):
+        return bytes(archive)
+    if not isinstance(archive, str | Path):
+        raise UserError(f"An archive is bytes or the name of a file, not a {type(archive).__name__}.")
     path = Path(archive)
     if not path.is_file():
         raise UserError(f"There is no archive {path}.")

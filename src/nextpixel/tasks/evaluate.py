@@ -13,6 +13,7 @@ from nextpixel.coding import Codable
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.model import Model, condition_of
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.pieces import Pieces, Result, fingerprint, joined
 from nextpixel.tasks.processes import first_process
 from nextpixel.tasks.progress import Steps
@@ -93,7 +94,6 @@ def evaluate(
     model and data do not fit.
     """
     from nextpixel.tasks.batches import spaced
-    from nextpixel.tasks.sample import with_overrides
 
     options = with_overrides(options or EvaluateOptions(), overrides)
     check_split(model, data)
@@ -205,6 +205,8 @@ def _given_order_and_class(model: Model, images: torch.Tensor) -> torch.Tensor:
 
 def check_split(model: Model | Codable, data: Split) -> None:
     """UserError unless the images of `data` are ones that the model can score."""
+    if not isinstance(data, Split):
+        raise UserError(f"Images must be a part of a data set, such as data.test, not a {type(data).__name__}.")
     if len(data) == 0:
         raise UserError(f"{data.name} holds no images.")
     if data.shape[0] != model.shape[0]:

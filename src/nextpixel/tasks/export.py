@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.images.pictures import grid
 
@@ -29,16 +30,16 @@ def save_pictures(
     kind = out.suffix.lower()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if kind == ".png":
-            grid(pictures, levels, columns).save(out)
-            return f"one sheet in {out}"
-        if kind == ".npy":
-            np.save(out, pictures.numpy())
-            return f"an array in {out}"
-        if kind == ".npz":
-            labelled: dict[str, Any] = {} if labels is None else {"labels": labels.numpy()}
-            np.savez_compressed(out, images=pictures.numpy(), **labelled)
-            return f"an array in {out}"
+        if kind:
+            with durable.replacing(out) as aside, open(aside, "wb") as file:
+                if kind == ".png":
+                    grid(pictures, levels, columns).save(file, "PNG")
+                elif kind == ".npy":
+                    np.save(file, pictures.numpy())
+                else:
+                    labelled: dict[str, Any] = {} if labels is None else {"labels": labels.numpy()}
+                    np.savez_compressed(file, images=pictures.numpy(), **labelled)
+            return f"one sheet in {out}" if kind == ".png" else f"an array in {out}"
         out.mkdir(exist_ok=True)
         for index, picture in enumerate(pictures):
             grid(picture[None], levels, zoom=1).save(out / f"{index:05d}.png")

@@ -14,7 +14,7 @@ from torch import Tensor
 from nextpixel.coding import File
 from nextpixel.errors import UserError
 from nextpixel.images.arrays import read_arrays
-from nextpixel.images.decode import UnreadableError, decode, is_binary
+from nextpixel.images.decode import UnreadableError, decode, stored_as
 from nextpixel.images.folder import picture_files
 from nextpixel.images.levels import dequantise, to_rgb
 from nextpixel.images.source import channels_first
@@ -40,15 +40,17 @@ def read_files(paths: Sequence[Path], channels: int, levels: int) -> Pictures:
 
     Pictures of one size become one run, in the order in which the sizes first come up. Grey pictures are given to a
     model for RGB with three equal channels; black and white ones to a model of 2 levels as 0 and 1. UserError for
-    whatever could not come back as it was: alpha, more than 8 bits, colour for a grey model, other levels.
+    whatever could not come back as it was: transparency, more than 8 bits, several frames, CMYK, colour for a grey
+    model, other levels.
     """
+    named = _named(paths)
     if levels not in (2, 256):
         raise UserError(
             f"The model is for {levels} levels, and picture files have 2 or 256: pass a .npy or .npz array of integers."
         )
     found: dict[tuple[int, int], list[tuple[File, Tensor]]] = {}
     names: dict[str, Path] = {}
-    for name, path in _named(paths):
+    for name, path in named:
         if written_name(name) in names:
             raise UserError(f"{path} and {names[written_name(name)]} would get the same name: compress them apart.")
         names[written_name(name)] = path
@@ -80,6 +82,8 @@ def written_name(name: str) -> str:
 def write_files(folder: Path, images: Sequence[Tensor], files: Sequence[File], levels: int) -> None:
     """Write images [C, H, W] of 2 or 256 levels as the files they came from, below a folder that is new or empty."""
     check_new(folder)
+    if len({written_name(file.name) for file in files}) < len(files):
+        raise UserError("The archive names two pictures so that they would be written to one file: it is damaged.")
     for image, file in zip(images, files, strict=True):
         path = folder / written_name(file.name)
         pixels = (dequantise(image, 2) if levels == 2 else image).numpy()
@@ -114,11 +118,16 @@ def _pixels(path: Path, channels: int, levels: int) -> tuple[str, Tensor]:
     """The mode of a file and its pixels [C, H, W] as the model takes them."""
     try:
         picture = decode(path)
+        stored = stored_as(path)
     except UnreadableError as error:
         raise UserError(f"{path} cannot be read as a picture ({error}).") from None
     array = np.array(picture)
     pixels = torch.from_numpy(array[..., None] if array.ndim == 2 else array).permute(2, 0, 1)
-    mode = "1" if is_binary(path) else picture.mode
+    if stored.frames > 1:
+        raise UserError(f"{path} holds {stored.frames} frames: save each as a picture of its own first.")
+    if stored.mode in ("CMYK", "YCbCr"):
+        raise UserError(f"{path} has the colour mode {stored.mode}: convert it to RGB first, which changes colours.")
+    mode = "1" if stored.mode == "1" else picture.mode
     if channels not in (1, 3) or (channels == 1 and len(pixels) == 3):
         raise UserError(f"{path} is in colour, and the model is for {channels} channels: it cannot be coded as it is.")
     if levels == 2:

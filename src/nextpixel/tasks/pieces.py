@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ class Pieces:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                self._put(path, (json.dumps(described, indent=2) + "\n").encode())
+                durable.write_text(path, json.dumps(described, indent=2) + "\n")
             found = json.loads(path.read_bytes())
         except OSError as error:
             raise UserError(f"The work folder {folder} cannot be used ({error.strerror or error}).") from error
@@ -93,21 +92,14 @@ class Pieces:
 
     def _write(self, name: str, number: int, result: Result) -> None:
         tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in result.items()}
+        content = safetensors.torch.save(tensors, metadata={"work": self.identity})
         try:
-            self._put(self._path(name, number), safetensors.torch.save(tensors, metadata={"work": self.identity}))
+            durable.write_bytes(self._path(name, number), content)
         except OSError as error:
             raise UserError(
                 f"A piece could not be written to {self.folder} ({error.strerror or error}); those before are whole: "
                 "free some space, then start the same command again."
             ) from error
-
-    def _put(self, path: Path, content: bytes) -> None:
-        aside = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-        try:
-            aside.write_bytes(content)
-            durable.put(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def _read(self, name: str, number: int) -> Result | None:
         """A piece's result; None if it is not there, or no whole result of this work."""

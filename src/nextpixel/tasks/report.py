@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from nextpixel import figures
+from nextpixel import durable, figures
 from nextpixel.checks import check as run_check
 from nextpixel.errors import UserError
 from nextpixel.image_model import ImageModel
@@ -290,11 +289,8 @@ def _again(config: dict[str, Any]) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Aside, then renamed: who is reading an older report is not disturbed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.tmp")
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
+        durable.write_text(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error

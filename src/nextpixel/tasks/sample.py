@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextpixel.errors import UserError, did_you_mean
+from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.images.levels import storage_dtype
 from nextpixel.model import Model, condition_of
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.drawing import SampleOptions, chosen, uniform_noise
 from nextpixel.tasks.methods import METHODS, pick
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.progress import Steps
 
 
@@ -83,15 +83,6 @@ def _in_batches(model: Model, n: int, options: SampleOptions) -> list[tuple[Mode
         numbers = [index for index in range(n) if drawn[index] == number]
         batches += [(one, numbers[i : i + options.batch_size]) for i in range(0, len(numbers), options.batch_size)]
     return batches
-
-
-def with_overrides(options: Any, overrides: dict[str, Any]) -> Any:
-    """An options dataclass with some fields replaced; UserError for a name it has not."""
-    known = [field.name for field in dataclasses.fields(options)]
-    for name in overrides:
-        if name not in known:
-            raise UserError(f"There is no option {name!r}; there are: {', '.join(known)}." + did_you_mean(name, known))
-    return dataclasses.replace(options, **overrides)
 
 
 def shown_condition(model: Model, split: Split, n: int) -> tuple[int, Any]:

@@ -19,10 +19,10 @@ from nextpixel.tasks.codecs import file_bits
 from nextpixel.tasks.drawing import chosen
 from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.normality import Normality
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.pieces import Pieces, Result, fingerprint, joined
 from nextpixel.tasks.processes import first_process
 from nextpixel.tasks.progress import Steps
-from nextpixel.tasks.sample import with_overrides
 from nextpixel.tasks.scores import Scores, Sums
 from nextpixel.tasks.surprise import Surprise, images_at_once, surprise
 

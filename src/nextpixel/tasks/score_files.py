@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.tasks.posterior import Posterior
 from nextpixel.tasks.scores import Scores
@@ -60,16 +59,15 @@ def save_table(path: Path, table: Columns) -> None:
     check_table(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, suffix=".tmp", newline="") as file:
-            aside = Path(file.name)
-            if path.suffix.lower() == ".csv":
-                writer = csv.writer(file)
-                writer.writerow(table)
-                writer.writerows(zip(*table.values(), strict=True))
-        if path.suffix.lower() == ".parquet":
-            arrow, parquet = _pyarrow()
-            parquet.write_table(arrow.table(table), aside)
-        os.replace(aside, path)
+        with durable.replacing(path) as aside:
+            if path.suffix.lower() == ".parquet":
+                arrow, parquet = _pyarrow()
+                parquet.write_table(arrow.table(table), aside)
+            else:
+                with open(aside, "w", newline="", encoding="utf-8") as file:
+                    writer = csv.writer(file)
+                    writer.writerow(table)
+                    writer.writerows(zip(*table.values(), strict=True))
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
 

@@ -13,6 +13,7 @@ from nextpixel.errors import UserError, did_you_mean
 from nextpixel.images import Dataset
 from nextpixel.model import Model
 from nextpixel.tasks.acceleration import check_bfloat16
+from nextpixel.tasks.options import check_numbers
 from nextpixel.tasks.processes import machines_and_devices
 from nextpixel.tasks.run_folder import RunFolder
 
@@ -168,6 +169,7 @@ def train(
     for name in overrides:
         if name not in known:
             raise UserError(f"There is no training option {name!r}." + did_you_mean(name, known))
+    check_numbers(TrainOptions(), overrides)
     if resume:
         if run is None:
             raise UserError("Say which run to resume: run=FOLDER.")
@@ -253,6 +255,8 @@ def check_processes(options: TrainOptions) -> None:
 
 def check_fit(model: Model, data: Dataset) -> None:
     """UserError unless the data can be what the model is for."""
+    if not isinstance(data, Dataset):
+        raise UserError(f"Training needs a whole data set (npx.dataset), not a {type(data).__name__}.")
     if model.shape[0] != data.shape[0] or model.levels != data.levels:
         raise UserError(
             f"The model is for {model.shape[0]} channels and {model.levels} levels, {data.name} has {data.shape[0]} "

@@ -17,6 +17,7 @@ from nextpixel.model import condition_of
 from nextpixel.tasks.acceleration import keep_freed_memory
 from nextpixel.tasks.batches import Batches, spaced
 from nextpixel.tasks.evaluate import check_split
+from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.progress import Steps
 
 AVERAGED = 0.2  # share of the steps over which weights are averaged
@@ -69,8 +70,6 @@ def tune(
 
     UserError for what cannot be frozen in that form.
     """
-    from nextpixel.tasks.sample import with_overrides
-
     options = with_overrides(options or TuneOptions(), overrides)
     if isinstance(model, ExactModel):
         raise UserError("This model is frozen already: tune the model that it was made from.")

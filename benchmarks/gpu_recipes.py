@@ -21,15 +21,20 @@ def _mnist(family: str, seconds: float, training: dict[str, Any] | None = None, 
     return Recipe("binarized_mnist", family, options, seconds, training={**MNIST, **(training or {})})
 
 
-def _cifar(family: str, seconds: float, head: str | None, **options: Any) -> Recipe:
+def _cifar(
+    family: str, seconds: float, head: str | None, head_options: dict[str, Any] | None = None, **options: Any
+) -> Recipe:
     # Timing the compiled steps takes a compilation, which a short training never earns back.
-    return Recipe("cifar10", family, options, seconds, head=head, training=CIFAR, may_compile=seconds > 200)
+    may_compile = seconds > 200
+    return Recipe("cifar10", family, options, seconds, head, CIFAR, may_compile, head_options or {})
 
 
 RECIPES: dict[str, Recipe] = {
     "cifar10-pixelcnnpp": _cifar("pixelcnnpp", 450, "logistic_mixture", scales=2, blocks=2, features=72, dropout=0.1),
     "cifar10-gated_pixelcnn": _cifar("gated_pixelcnn", 210, None, layers=12, features=96, dropout=0.1),
-    "cifar10-local": _cifar("local", 90, "logistic_mixture", layers=8, features=128, dropout=0.05),
+    "cifar10-local": _cifar(
+        "local", 90, "logistic_mixture", {"zoom": 16}, layers=8, features=128, neighbours=3, dropout=0.05
+    ),
     "binarized_mnist-gated_pixelcnn": _mnist("gated_pixelcnn", 70, layers=12, features=64, dropout=0.2),
     "binarized_mnist-diagonal_bilstm": _mnist("diagonal_bilstm", 80, LARGE, layers=7, features=32, dropout=0.2),
     "binarized_mnist-pixelcnnpp": _mnist("pixelcnnpp", 30, scales=2, blocks=2, features=48, dropout=0.3),

@@ -54,6 +54,7 @@ class Recipe:
     head: str | None = None
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     may_compile: bool = False
+    head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def build(self, data: Dataset, toy: bool) -> Model:
         torch.manual_seed(0)
@@ -62,7 +63,8 @@ class Recipe:
             options |= {name: value for name, value in TOY.items() if name in options}
             options |= {"small_options": {"layers": 1, "features": 4}} if "small_options" in options else {}
         make = npx.build_multiscale if "scale" in options else npx.build
-        return make(self.family, like=data, head=self.head, **options)
+        head: dict[str, Any] = {"head": self.head} | ({"head_options": self.head_options} if self.head_options else {})
+        return make(self.family, like=data, **head, **options)
 
     def training_options(self, toy: bool) -> TrainOptions:
         common = {"checkpoint_minutes": 1.0, "keep_checkpoints": 1, "sample_every": 0, **self.training}
@@ -183,6 +185,7 @@ def _card(
         "data_sha256": test.data_sha256,
         "family": recipe.family,
         "head": best.made_with().get("head"),
+        "head_options": recipe.head_options,
         "options": best.made_with().get("options"),
         "parameters": best.parameter_count,
         "training": {k: v for k, v in dataclasses.asdict(options).items() if k not in ("max_minutes", "device")},

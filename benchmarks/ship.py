@@ -64,6 +64,7 @@ def main() -> None:
     model.card = {
         **model.card,
         "data_options": recorded,
+        "protocol": test_split.protocol,
         "licence": f"weights Apache-2.0; data: {licence}",
         "limits": args.limits,
         "figures": {

@@ -128,7 +128,7 @@ def sample_rows(rows: list[Row]) -> Figure:
     for axis, row in zip(axes[:, 0], rows, strict=True):
         strip = grid(row.pictures, row.levels, columns=count, zoom=2)
         axis.imshow(np.asarray(strip), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axis.axis("off")
-        words = f"{row.name}\n{row.figure}"
-        axis.text(-0.01, 0.5, words, transform=axis.transAxes, ha="right", va="center", fontsize=8)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        axis.set_ylabel(f"{row.name}\n{row.figure}", rotation=0, ha="right", va="center", fontsize=8)
     return figure

@@ -130,5 +130,6 @@ def sample_rows(rows: list[Row]) -> Figure:
         axis.imshow(np.asarray(strip), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
+        axis.set_anchor("W")  # where the layout leaves room for the words
         axis.set_ylabel(f"{row.name}\n{row.figure}", rotation=0, ha="right", va="center", fontsize=8)
     return figure

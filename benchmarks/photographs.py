@@ -2,7 +2,8 @@
 
 python -m benchmarks.photographs [--runs runs/codec] [--data-dir ../shared/data] [--threads 2] [--photographs 24]
 
-The models are those of benchmarks/codec_models.py (kodak-even, kodak-odd). Pictures are whole, not cut into tiles: a
+The models are two: `photographs` of the package, which has seen crops of those with an even number, and kodak-odd of
+benchmarks/codec_models.py. Pictures are whole, not cut into tiles: a
 model of this family decodes a diagonal at a time. Every archive is decoded and compared with the pixels.
 """
 
@@ -32,10 +33,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
-    for odd, name in ((True, "kodak-even"), (False, "kodak-odd")):
+    for odd, name in ((True, "photographs"), (False, str(args.runs / "kodak-odd"))):
         chosen = photographs(Path(args.data_dir or ".") / "kodak", odd)[: args.photographs // 2]
         corner = Split(chosen[0][1][None, :, :128, :128], None, 256, "a corner", "8-bit")
-        exact = npx.freeze(npx.load(args.runs / name), corner)
+        exact = npx.freeze(npx.load(name), corner)
         for title, image in chosen:
             began = time.perf_counter()
             archive = npx.compress(exact, image[None], verify=False, batch_size=1)

@@ -51,10 +51,10 @@ BINARIZED_MNIST = Protocol(
         "row_lstm": ("row_lstm", {"layers": 4, "features": 13}),
         "diagonal_bilstm": ("diagonal_bilstm", {"layers": 4, "features": 12}),
         "pixelcnnpp": ("pixelcnnpp", {"scales": 2, "blocks": 1, "features": 8, "dropout": 0.0}),
-        "pixelsnail": ("pixelsnail", {"blocks": 1, "layers": 2, "features": 17}),
+        "pixelsnail": ("pixelsnail", {"blocks": 1, "layers": 2, "features": 19, "heads": 1, "keys": 16, "values": 32}),
         "multiscale": (
             "gated_pixelcnn",
-            {"scale": 2, "layers": 4, "features": 9, "small_options": {"layers": 3, "features": 6}},
+            {"scale": 2, "layers": 3, "features": 10, "small_options": {"layers": 3, "features": 8}},
         ),
         "made": ("made", {"hidden": 10, "direct": False}),
         "nade": ("nade", {"hidden": 10}),

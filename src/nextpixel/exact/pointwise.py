@@ -33,6 +33,11 @@ class Pointwise(nn.Module):
         share = self.formats.one >> of_share
         self.prove((content / 2**of_content + 1) * share + share)
 
+    def mixed(self, content: Tensor) -> Tensor:
+        """The bounds of such products: a content that is odd may have been rounded up by the bits left off."""
+        left_off = 1 << self.formats.spare[0]
+        return torch.floor((content + left_off // 2) / left_off) * left_off
+
 
 class ExactAdd(Pointwise):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ class ExactLinearGate(Pointwise):
     def bound(self, x: Tensor) -> Tensor:
         content = x.chunk(2, -1)[0]
         self.prove_mixing(content)
-        return content
+        return self.mixed(content)
 
 
 class ExactConcatELU(Pointwise):
@@ -112,8 +117,9 @@ class ExactHighway(Pointwise):
         return without_bits(mixed, self.formats.activation - of_content - of_share)
 
     def bound(self, gate: Tensor, new: Tensor, old: Tensor) -> Tensor:
-        self.prove_mixing(torch.maximum(new, old))
-        return torch.maximum(new, old)
+        content = torch.maximum(new, old)
+        self.prove_mixing(content)
+        return self.mixed(content)
 
 
 class Nothing(nn.Module):

@@ -7,6 +7,7 @@ bounds, of inputs with all bits set, at several numbers of rows, which libraries
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from nextpixel.exact.layers import IntegerWeights
 
 PATTERNS = 8
 ROWS = (1, 7, 256)
+PRECISIONS = ("fp32_precision", "cuda.matmul.fp32_precision", "mkldnn.matmul.fp32_precision", "cuda.matmul.allow_tf32")
+"""where torch.backends keeps how products are shortened; PyTorch 2.8 has the last only"""
 
 
 class SelfTest:
@@ -47,11 +50,25 @@ def _settings(like: Tensor) -> tuple[object, ...]:
         like.dtype,
         like.device,
         torch.get_num_threads(),
-        torch.get_float32_matmul_precision(),
-        torch.backends.cuda.matmul.allow_tf32,
+        _legacy_precision(),
+        *map(_precision, PRECISIONS),
         torch.backends.mkldnn.enabled,
         torch.is_autocast_enabled(like.device.type),
     )
+
+
+def _legacy_precision() -> str | None:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # what it answers once a precision was set under one of the newer names
+        return None
+
+
+def _precision(name: str) -> object:
+    try:
+        return attrgetter(name)(torch.backends)
+    except (AttributeError, RuntimeError):
+        return None
 
 
 def _longest_number(layer: Any) -> float:

@@ -4,6 +4,8 @@ import copy
 import itertools
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from nextpixel.exact import Coded, logistic_mixture
 from nextpixel.exact.freezing import frozen
 from nextpixel.exact.layers import ExactPixelConv, IntegerWeights, as_matrix, taps
 from nextpixel.exact.numbers import FORMS, Formats, rounded, scales, shifted, without_bits
+from nextpixel.exact.pointwise import ExactHighway, ExactLinearGate
+from nextpixel.exact.tables import Tables
 from nextpixel.heads import heads
 
 SMALL = {"features": 5, "kernel": 3, "first_kernel": 5, "layers": 2, "blocks": 1, "out_features": 4}
@@ -332,6 +336,21 @@ def test_no_sum_is_larger_than_was_proved():
         assert (largest <= torch.tensor(module.input_bounds)).all()
 
 
+def test_what_a_gate_lets_through_is_within_its_bound():
+    """An odd number may be rounded up by the bits that are left off before it is multiplied."""
+    formats = FORMS["float32"]
+    tables, gates = Tables(formats), torch.tensor([-20000.0, -3.0, 0.0, 700.0, 20000.0])
+    for bound in (1.0, 6.0, 7.0, 8191.0, float(formats.limit)):
+        content = torch.tensor([-bound, bound - 1, bound])
+        x, gate = (part.flatten()[:, None] for part in torch.meshgrid(content, gates, indexing="ij"))
+        most = torch.full((1, 1), bound, dtype=torch.float64)
+        linear, highway = ExactLinearGate(formats, tables), ExactHighway(formats, tables)
+        through = linear(torch.cat([x, gate], 1)).abs().max()
+        assert bound <= through <= linear.bound(most.expand(1, 2)) <= formats.limit
+        for old in (x, -x):
+            assert highway(gate, x, old).abs().max() <= highway.bound(most, most, most) <= formats.limit
+
+
 @pytest.mark.parametrize("family", FREEZABLE)
 def test_weights_that_are_too_large_are_refused(family, assert_sentence):
     model = build(family)
@@ -374,6 +393,24 @@ def test_integers_that_cannot_be_proved_are_not_loaded(tmp_path, damage, assert_
     with pytest.raises(UserError) as error:
         npx.load(tmp_path)
     assert_sentence(error)
+
+
+@pytest.mark.parametrize("name", ["edges", "logistic", "sharpness", "centres"])
+def test_tables_of_mixtures_that_could_make_a_mass_negative_are_not_loaded(tmp_path, name, assert_sentence):
+    exact = npx.freeze(build("pixelcnn", head="logistic_mixture"))
+    table = exact.head.get_buffer(name)
+    table[1] = 2**40 if name == "centres" else table[0] - 1 if name != "sharpness" else -1
+    exact.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="table") as error:
+        npx.load(tmp_path)
+    assert_sentence(error)
+
+
+def test_a_table_of_masses_that_could_add_up_to_too_much_is_not_loaded():
+    exact = npx.freeze(build("pixelcnn", levels=300))
+    exact.tables.mass[1] = 2**23
+    with pytest.raises(UserError, match="table"):
+        exact.prove()
 
 
 # The self-test
@@ -432,6 +469,26 @@ def test_autocast_does_not_reach_the_integers():
     whole = exact.masses(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(exact.masses(x), whole)
+
+
+PRECISION_WAS_NAMED = """
+import sys, torch, nextpixel as npx
+exact = npx.load(sys.argv[1])
+x = torch.zeros(1, *exact.shape, dtype=torch.uint8)
+wanted = exact.masses(x)
+torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+assert torch.equal(exact.masses(x), wanted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="this PyTorch has the older names only")
+def test_precisions_may_be_set_under_their_newer_names(tmp_path):
+    """PyTorch then refuses to be asked under the older ones, and does not forget: so in a process of its own."""
+    npx.freeze(build("gated_pixelcnn"), form="float32").save_pretrained(tmp_path)
+    command = [sys.executable, "-c", PRECISION_WAS_NAMED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # Saving

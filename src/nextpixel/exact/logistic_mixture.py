@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextpixel.errors import UserError
 from nextpixel.exact.heads import ExactHead
 from nextpixel.exact.numbers import Formats, without_bits
+from nextpixel.exact.proof import Before
 from nextpixel.exact.tables import Tables
 from nextpixel.heads import LogisticMixture
 from nextpixel.heads.logistic_mixture import LOG_SCALES
@@ -51,6 +54,21 @@ class ExactLogisticMixture(ExactHead):
             ("logistic", torch.sigmoid(at) * 2**MASS),
         ):
             self.register_buffer(name, torch.floor(values + 0.5).long())
+
+    def prove(self, features: Tensor, before: Before | None) -> None:
+        """That no mass is negative and no product leaves 64 bits follows from the tables alone."""
+        sharpest = math.ceil(math.exp(-LOG_SCALES[0])) << SHARP
+        ranges = {
+            "centres": (-1 << PLACE, 1 << PLACE),
+            "edges": (-1 << PLACE, 1 << PLACE),
+            "sharpness": (0, sharpest),
+            "logistic": (0, 1 << MASS),
+        }
+        for name, (low, high) in ranges.items():
+            table = self.get_buffer(name)
+            falls = name in ("edges", "logistic") and bool((table.diff() < 0).any())
+            if falls or int(table.min()) < low or int(table.max()) > high:
+                raise UserError("A table of this frozen model holds impossible values.")
 
     def masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         share, mean, sharpness = self._components(features, channel, earlier.long())

@@ -15,6 +15,7 @@ from nextpixel.exact.numbers import Formats, without_bits
 REACH = 16  # the functions are constant, to the bits that are kept, where their argument is further from 0
 MASS_REACH = 17  # exp(-17) is less than half of 2^-24
 
+RANGES = {"tanh": (-1, 1), "sigmoid": (0, 1), "elu": (-1, 0)}
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -46,6 +47,7 @@ class Tables(nn.Module):
 
     def need_masses(self, bits: int) -> None:
         """Make the table of exp(−d) · 2^bits by d."""
+        self.most_mass = 1 << bits
         at = torch.arange((MASS_REACH << self.formats.index) + 1, dtype=torch.float64) / (1 << self.formats.index)
         self.register_buffer("mass", torch.floor(torch.exp(-at) * 2.0**bits + 0.5))
 
@@ -68,8 +70,8 @@ class Tables(nn.Module):
     def prove(self) -> None:
         """UserError unless all tables hold what the bounds of `pointwise` and the sums of masses rely on."""
         functions, masses, one = self.get_buffer("functions"), self.get_buffer("mass"), self.formats.one
-        ranges = [(functions[row], 0 if name == "sigmoid" else -one, one) for name, row in self.rows.items()]
-        for table, low, high in [*ranges, (masses, 0, 1 << 24), (masses[:1], 1, 1 << 24)]:
+        ranges = [(functions[row], one * RANGES[name][0], one * RANGES[name][1]) for name, row in self.rows.items()]
+        for table, low, high in [*ranges, (masses, 0, self.most_mass), (masses[:1], 1, self.most_mass)]:
             if int(table.min()) < low or int(table.max()) > high:
                 raise UserError("A table of this frozen model holds impossible values.")
 

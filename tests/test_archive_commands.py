@@ -2,6 +2,8 @@
 
 import json
 import os
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -84,11 +86,41 @@ def test_arrays_come_back_as_arrays(using, nextpixel, tmp_path, suffix):
     np.savez(tmp_path / "in.npz", images=images.numpy(), labels=labels.numpy())
     assert nextpixel("compress", "m", "in.npz", "--bits-map", "bits.png").status == 0
     assert Image.open(tmp_path / "bits.png").width > 100
-    assert nextpixel("decompress", "archive.npx", "m", "--out", f"again.{suffix}").status == 0
+    done = nextpixel("decompress", "archive.npx", "m", "--out", f"again.{suffix}")
+    assert done.status == 0
+    assert ("left out" in done.out) == (suffix == "npy")  # the labels
     found = np.load(tmp_path / f"again.{suffix}")
     assert np.array_equal(found if suffix == "npy" else found["images"], images.numpy())
     if suffix == "npz":
         assert np.array_equal(found["labels"], labels.numpy())
+
+
+@pytest.mark.parametrize("out", ["there", "there.npz", "sizes.npz", "link"])
+def test_where_nothing_can_be_written_nothing_is_decoded(using, nextpixel, tmp_path, monkeypatch, out):
+    using(GREY)
+    for name, size in (("a.png", (6, 5)), ("b.png", (5, 6))):
+        Image.fromarray(noise(size)).save(tmp_path / name)
+    assert nextpixel("compress", "m", "a.png", "b.png").status == 0
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/kept.txt").touch()
+    (tmp_path / "there.npz").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(decompressing, "unpack", None)
+    ended = nextpixel("decompress", "archive.npx", "m", "--out", out)
+    assert ended.status == 2
+    assert ("pictures of 2 sizes" if out == "sizes.npz" else "is there already") in ended.error()
+
+
+def test_info_needs_no_limit(using, nextpixel, tmp_path, monkeypatch):
+    using(GREY)
+    Image.fromarray(noise((6, 5))).save(tmp_path / "a.png")
+    assert nextpixel("compress", "m", "a.png").status == 0
+    header = bytearray((tmp_path / "archive.npx").read_bytes()[:92])
+    header[76:84] = struct.pack("<II", 1 << 20, 1 << 20)  # the size of the picture
+    header[88:] = struct.pack("<I", zlib.crc32(header[:88]))
+    (tmp_path / "huge.npx").write_bytes(header + (tmp_path / "archive.npx").read_bytes()[92:])
+    assert "raise max_pixels" in nextpixel("verify", "huge.npx").error()
+    assert "1048576x1048576" in nextpixel("info", "huge.npx").out
 
 
 def test_named_data(using, nextpixel, tmp_path):

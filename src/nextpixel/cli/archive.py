@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -50,6 +51,7 @@ def _new_archive(out: Path) -> Path:
 def _array_or_folder(out: Path) -> Path:
     if out.suffix.lower() not in (".npz", ".npy", ""):
         raise UserError(f"The name {out.name} must end in .npz or .npy, or have no ending for a folder.")
+    check_new(out)  # again when it is written, but decoding may take hours
     return out
 
 
@@ -114,11 +116,14 @@ def decompress(
     options: decompressing.DecompressOptions,
 ) -> None:
     """Get the pictures of an archive back, under their names. What is damaged is not handed out."""
+    _check_kind(out, decompressing.archive_info(archive, options.max_pixels))
     opened = None if model is None else open_model(model, device)
     found = decompressing.unpack(archive, opened, options, chunks=chunk or None, progress=True)
     _save(out, found)
     whole, total = int(found.whole.sum()), len(found.whole)
-    rows = [("pictures", f"{whole:,} of {total:,}"), ("written", out)]
+    rows: list[tuple[str, object]] = [("pictures", f"{whole:,} of {total:,}"), ("written", out)]
+    if found.pictures.labels is not None and out.suffix.lower() != ".npz":
+        rows.append(("labels", "left out: only a .npz array holds them"))
     table(str(archive), [*rows, *[("damaged", fault) for fault in found.faults]])
     write_json(json_file, {"pictures": whole, "of": total, "damage": found.faults})
     if found.faults:
@@ -163,7 +168,7 @@ def _verify_model(name: str, device: str, json_file: Path | None) -> None:
 
 def show_archive(path: Path, json_file: Path | None) -> None:
     """What `nextpixel info` prints of an archive."""
-    facts = decompressing.archive_info(path)
+    facts = decompressing.archive_info(path, max_pixels=sys.maxsize)  # nothing is decoded
     sizes = ", ".join(f"{number:,} of {height}x{width}" for height, width, number in facts["sizes"])
     shown = {**facts, "sizes": sizes, "damage": "; ".join(facts["damage"]) or "none"}
     table(str(path), [(name.replace("_", " "), _shown(value)) for name, value in shown.items()])
@@ -209,14 +214,21 @@ def _draw(model: Codable, pictures: Pictures, options: compressing.CompressOptio
     figures.bits_page(images[chosen], bits, model.levels, "Where the bits went").savefig(path)
 
 
+def _check_kind(out: Path, facts: dict[str, Any]) -> None:
+    """UserError if the pictures of the archive that these facts are of cannot be written to such an array or folder."""
+    if out.suffix or facts["named_files"] is None:
+        if len(facts["sizes"]) > 1:
+            raise UserError(
+                f"The archive holds pictures of {len(facts['sizes'])} sizes: name a folder to write them to."
+            )
+        if not out.suffix and facts["levels"] > 256:
+            raise UserError(f"Picture files cannot hold {facts['levels']} levels: name a .npz array to write to.")
+
+
 def _save(out: Path, found: decompressing.Unpacked) -> None:
     """The pictures that are whole; into a folder also those of which some tiles are there, named as damaged."""
     images, labels, files = found.pictures.images, found.pictures.labels, found.pictures.files
     if out.suffix or files is None:
-        if len(images) > 1:
-            raise UserError(f"The archive holds pictures of {len(images)} sizes: name a folder to write them to.")
-        if not out.suffix and found.levels > 256:
-            raise UserError(f"Picture files cannot hold {found.levels} levels: name a .npz array to write to.")
         check_new(out)
         which = torch.nonzero(found.whole)[:, 0]
         save_pictures(out, images[0][which], found.levels, labels=None if labels is None else labels[0][which])

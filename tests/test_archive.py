@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_model import IntegerModel, pictures_of
+from PIL import Image
 
 import nextpixel as npx
 from nextpixel.coding import File, pack_files, pack_model, parse, restore, unpack_files, unpack_model, write
@@ -15,6 +16,7 @@ from nextpixel.coding.pieces import Run, blank, groups
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.tasks.compress import codable
+from nextpixel.tasks.pictures import write_files
 
 MODELS = {
     "binary": IntegerModel((1, 6, 5), 2),
@@ -212,6 +214,15 @@ def test_names_that_could_leave_the_folder_are_refused(name, assert_sentence):
     with pytest.raises(UserError, match="cannot be kept") as error:
         pack_files([File(name, "L")])
     assert_sentence(error)
+
+
+def test_names_that_are_one_to_the_disk_do_not_overwrite_each_other(tmp_path, assert_sentence):
+    """As "a.png" and "A.png" are on some; here two spellings of one path stand for them."""
+    one, other = torch.zeros(1, 2, 2, dtype=torch.uint8), torch.full((1, 2, 2), 9, dtype=torch.uint8)
+    with pytest.raises(UserError, match="has the same name on this disk") as error:
+        write_files(tmp_path / "out", [one, other], [File("a/b.png", "L"), File("a//b.png", "L")], 256)
+    assert_sentence(error)
+    assert np.asarray(Image.open(tmp_path / "out/a/b.png")).max() == 0
 
 
 def test_a_float_model_is_frozen(tiny):

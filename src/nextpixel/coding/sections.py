@@ -34,7 +34,11 @@ def pack_files(files: Sequence[File]) -> bytes:
     """The section of names, one file a picture, in the order of the pictures."""
     for file in files:
         if not _safe(file.name):
-            raise UserError(f"The name {file.name!r} cannot be kept: names must be relative, below the folder.")
+            raise UserError(
+                f"The name {file.name!r} cannot be kept, because it could not be written everywhere: names must be "
+                "relative, printable, without dots alone between slashes, and without any of "
+                r'\ : * ? " < > | (rename the file).'
+            )
     content = json.dumps(
         {"names": [file.name for file in files], "modes": [MODES.index(file.mode) for file in files]},
         ensure_ascii=False,

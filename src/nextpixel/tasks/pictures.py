@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,6 +92,8 @@ def write_files(folder: Path, images: Sequence[Tensor], files: Sequence[File], l
         picture = Image.fromarray(pixels.transpose(1, 2, 0) if file.mode == "RGB" else pixels[0])
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(path):  # names that differ by case or composition are one to some file systems
+                raise FileExistsError(errno.EEXIST, "another picture of the archive has the same name on this disk")
             (picture.convert("1", dither=Image.Dither.NONE) if file.mode == "1" else picture).save(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}).") from error

@@ -195,6 +195,16 @@ def test_more_pixels_than_allowed_are_refused_unread():
     assert len(npx.decompress(ARCHIVE, MODEL, max_pixels=48 * 64)) == 48
 
 
+@pytest.mark.parametrize(("channels", "more"), [(1, 0), (3, 0), (4, 1)])
+def test_the_limit_is_of_pixels_and_of_three_values_each(channels, more):
+    model = IntegerModel((channels, 4, 3), 5)
+    archive = npx.compress(model, pictures_of(model, 10)[0])
+    least = 10 * 4 * 3 * (3 + more) // 3
+    assert len(npx.decompress(archive, model, max_pixels=least)) == 10
+    with pytest.raises(UserError, match="raise max_pixels"):
+        npx.decompress(archive, model, max_pixels=least - 1)
+
+
 def test_a_stored_value_that_there_is_not():
     """Right checksums, and three levels in two bits each: the fourth is no value."""
     model = IntegerModel((1, 2, 2), 3)

@@ -148,7 +148,7 @@ def _unpacked(packed: bytes) -> Header:
 
 
 def _check(header: Header, length: int, max_pixels: int) -> None:
-    if header.pixels * header.channels > 3 * max_pixels:
+    if header.pixels * max(header.channels, 3) > 3 * max_pixels:  # of more than three channels fewer pixels
         raise UserError(
             f"The archive says that it holds {header.pictures:,} pictures of {header.pixels:,} pixels and "
             f"{header.channels} channels in all, more than the limit of {max_pixels:,} pixels: "

@@ -10,6 +10,7 @@ import torch
 
 import nextpixel as npx
 from nextpixel.causal import Layout, PixelConv
+from nextpixel.native import _opened
 from nextpixel.networks import Network, register, unregister
 from nextpixel.replay import learning, native, recording, replay
 
@@ -208,6 +209,16 @@ def test_without_a_compiler_nothing_changes(tmp_path):
         if name != "usual":
             assert found == "[]"
     assert len(set(drawn.values())) == 1
+
+
+@needs_kernels
+@pytest.mark.parametrize("error", [RuntimeError("Could not determine home directory."), PermissionError(13, "no")])
+def test_without_a_place_for_them_there_are_no_kernels(monkeypatch, error):
+    def nowhere():
+        raise error
+
+    monkeypatch.setattr("nextpixel.native.cache_folder", nowhere)
+    assert _opened.__wrapped__(native.SOURCE) is None
 
 
 @needs_kernels

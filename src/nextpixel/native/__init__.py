@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from nextpixel import durable
 from nextpixel.cache import cache_folder
 
 SHARED = Path(__file__).with_name("elementary.h")
@@ -36,7 +37,7 @@ def _opened(source: Path) -> ctypes.CDLL | None:
     for more in (["-fopenmp"], []):  # PyTorch's own threads, where it uses OpenMP's; one thread where there is none
         try:
             return ctypes.CDLL(str(_built(source, compiler, more)))
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home, so no cache
             continue
     return None
 
@@ -46,16 +47,17 @@ def _built(source: Path, compiler: str, more: list[str]) -> Path:
     features = processor_features()
     vector, rows = (64, 8) if "avx512f" in features else (32, 4) if "avx2" in features else (16, 4)
     flags = [*FLAGS, *more, f"-DVECTOR_BYTES={vector}", f"-DROWS_AT_ONCE={rows}"]
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    told = "\n".join([source.read_text(), SHARED.read_text(), version, platform.machine(), features, *flags])
-    path = cache_folder() / "native" / f"{source.stem}-{hashlib.sha256(told.encode()).hexdigest()[:24]}.so"
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=60).stdout
+    settings = "\n".join([platform.machine(), features, *flags]).encode()
+    digest = hashlib.sha256(b"\n".join([source.read_bytes(), SHARED.read_bytes(), version, settings])).hexdigest()
+    path = cache_folder() / "native" / f"{source.stem}-{digest[:24]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as aside:
             made = Path(aside) / path.name
             command = [compiler, *flags, f"-I{SHARED.parent}", "-o", str(made), str(source), "-lm"]
             subprocess.run(command, capture_output=True, check=True, timeout=300)
-            os.replace(made, path)
+            durable.put(made, path)
     if path.stat().st_uid != os.getuid():
         raise PermissionError(f"{path} is somebody else's: it is not loaded")
     return path

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_model import IntegerModel, pictures_of
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import nextpixel as npx
 from nextpixel.coding import File, pack_files, pack_model, parse, restore, unpack_files, unpack_model, write
@@ -223,6 +225,22 @@ def test_names_that_are_one_to_the_disk_do_not_overwrite_each_other(tmp_path, as
         write_files(tmp_path / "out", [one, other], [File("a/b.png", "L"), File("a//b.png", "L")], 256)
     assert_sentence(error)
     assert np.asarray(Image.open(tmp_path / "out/a/b.png")).max() == 0
+
+
+def test_what_was_verified_is_the_archive_not_the_work(tmp_path):
+    """Kept pieces that were damaged between two sittings make another archive than the one that was verified."""
+    model, data = MODELS["grey"], split_of(MODELS["grey"], 30)
+    work = str(tmp_path / "work")
+    archive = npx.compress(model, data, work=work, piece=10)
+    assert npx.compress(model, data, work=work, piece=10) == archive
+    kept = tmp_path / "work/symbols-000001.safetensors"
+    parts = load_file(kept)
+    parts["left"][3, 4:9] = parts["left"][3, 4:9].flip(0)
+    with safe_open(kept, "pt") as file:
+        described = file.metadata()
+    save_file(parts, kept, metadata=described)
+    with pytest.raises(RuntimeError, match=r"not written: remove the folder .*work"):
+        npx.compress(model, data, work=work, piece=10)
 
 
 def test_a_float_model_is_frozen(tiny):

@@ -7,12 +7,13 @@ archive, decodes whole chunks. What lies between, cutting chunks and coding them
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from nextpixel.coding import Codable, Parsed, Run, check_size, groups, parse, piece_intervals, restore, write
+from nextpixel.coding import Codable, Run, check_size, groups, parse, piece_intervals, restore, write
 from nextpixel.tasks.pictures import Pictures
 from nextpixel.tasks.pieces import Pieces, Result, joined
 from nextpixel.tasks.processes import first_process
@@ -78,22 +79,27 @@ def archive_in_pieces(
 
         archive = write(model, pictures.images, pictures.labels, batch_size=size, intervals=intervals, **arguments)
     if options.verify:
-        parsed = parse(archive, max_pixels=sum(images.numel() for images in pictures.images))
-        _verify(work, model, parsed, options.batch_size, show)
+        _verify(work, model, archive, options.batch_size, show)
     return archive
 
 
-def _verify(work: Pieces, model: Codable, parsed: Parsed, batch_size: int, show: bool) -> None:
-    """Decode every chunk; each process its own, of which the archive holds the digests of the pixels."""
+def _verify(work: Pieces, model: Codable, archive: bytes, batch_size: int, show: bool) -> None:
+    """Decode every chunk; each process its own, of which the archive holds the digests of the pixels. What was found
+    counts for these very chunks only: pieces of work may have been damaged since."""
+    parsed = parse(archive, max_pixels=sys.maxsize)
+    coded = hashlib.sha256()
     together: list[list[int]] = [[]]
     waits = 0
     for number, chunk in enumerate(parsed.chunks):
-        waits += 0 if chunk is None else chunk.entry.pieces
+        if chunk is not None:
+            waits += chunk.entry.pieces
+            coded.update(chunk.entry.pack() + chunk.coded)
         together[-1].append(number)
         if waits >= LANES:
             together.append([])
             waits = 0
     parts = [part for part in together if part]
+    name = f"verified-{coded.hexdigest()[:16]}"
 
     def decode(number: int) -> Result:
         faults = restore(parsed, model, chunks=set(parts[number]), batch_size=max(batch_size, 64)).faults
@@ -102,8 +108,11 @@ def _verify(work: Pieces, model: Codable, parsed: Parsed, batch_size: int, show:
 
     mine = sum(len(parts[number]) for number in work.own(len(parts)))
     with Steps(mine, "verifying", unit=" chunks", show=show) as steps:
-        if any(int(result["faults"]) for result in work.results("verified", len(parts), decode, steps)):
-            raise RuntimeError("the archive does not decode to the same pixels here, so it was not written")
+        if any(int(result["faults"]) for result in work.results(name, len(parts), decode, steps)):
+            raise RuntimeError(
+                "the archive does not decode to the same pixels here, so it was not written: remove the folder "
+                f"{work.folder}, whose pieces may be damaged, and start again"
+            )
 
 
 def _sha256(pictures: Pictures) -> str:

@@ -1,6 +1,6 @@
 """The archive's bytes: header, chunk table, and what protects them. docs/format.md is the same in words.
 
-    header      76 + 12·R bytes: fixed fields, R runs of pictures, CRC-32
+    header      80 + 12·R bytes: fixed fields, R runs of pictures, CRC-32
     table       24 bytes a chunk
     files       optional: names and modes of the files
     model       optional: the model itself

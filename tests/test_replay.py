@@ -232,6 +232,14 @@ def test_the_kernels_functions(dtype, allowed, name):
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu", "elu", "neg"])
+def test_what_is_no_number_stays_none(name):
+    x = torch.full((2, 40), float("nan"))
+    apply = getattr(torch.nn.functional, name, None) or getattr(torch, name)
+    assert alone(apply, x).isnan().all()
+
+
+@needs_kernels
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 16, 17, 33])
 @pytest.mark.parametrize(("inner", "columns"), [(1, 1), (3, 5), (17, 16), (40, 33), (5, 128), (9, 300)])
 def test_the_kernels_product(n, inner, columns):

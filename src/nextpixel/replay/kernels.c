@@ -117,7 +117,7 @@ static void NAME(steps)(const i64 *ops, i64 count, char *const *bases, const i64
         break;
       case TANH: EACH(NAME(tangent)(x[j]))
       case SIGMOID: EACH(NAME(logistic)(x[j]))
-      case RELU: EACH(x[j] > 0 ? x[j] : 0)
+      case RELU: EACH(x[j] < 0 ? 0 : x[j]) /* what is no number stays none */
       case ELU: EACH(x[j] > 0 ? x[j] : NAME(exponential)(x[j]) - 1)
       case NEGATE: EACH(-x[j])
       case ADD: EACH(x[j] + y[j])

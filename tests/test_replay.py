@@ -110,13 +110,16 @@ def test_forks_and_known_rows(replayed, family):
 
 
 @needs_kernels
-def test_other_weights_are_recorded_anew(replayed):
-    model = build("gated_pixelcnn")
+@pytest.mark.parametrize("by", ["no_grad", "data"])
+@pytest.mark.parametrize("family", ["gated_pixelcnn", "pixelcnn"])
+def test_other_weights_are_recorded_anew(replayed, family, by):
+    """Changed through `.data` as well, of which PyTorch keeps no version."""
+    model = build(family)
     x = torch.randint(3, (2, 1, 13, 11))
     walk(model.stepper(2), x)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            (parameter.data if by == "data" else parameter).add_(0.1 * torch.randn_like(parameter))
     assert torch.allclose(walk(model.stepper(2), x), expected(model, x), atol=1e-10)
 
 

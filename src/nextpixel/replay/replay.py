@@ -9,6 +9,7 @@ network's own by rounding, as they do between two batch sizes, and do not depend
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,9 @@ class Replay:
 
     def fork(self, memory: Memory) -> Replay:
         """The same for a fork of the memory."""
-        copy = Replay(self.network, memory)
-        copy._begin = self._begin
-        return copy
+        made = copy.copy(self)
+        made.memory, made._programs, made._roles, made._row = memory, {}, _Roles(memory), -1
+        return made
 
     def pixels(self, contexts: list[Tensor], run: Cursor) -> Tensor:
         """What network.pixels gives at the run's position."""

@@ -56,4 +56,4 @@ def learned(network: Any, like: Tensor, learn: Learn) -> Learned | None:
 
 def _sum(x: Tensor) -> int:
     """A checksum of what is in x: its version says nothing of changes that were made through `x.data`."""
-    return zlib.crc32(x.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return zlib.crc32(x.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -209,6 +209,8 @@ def test_one_chunk(using, nextpixel, tmp_path):
     [
         ("compress m alpha.png", "partly transparent"),
         ("compress m deep.png", "more than 8 bits"),
+        ("compress m deep.ppm", "more than 8 bits"),
+        ("compress m deep.sgi", "more than 8 bits"),
         ("compress m colour.png", "is in colour, and the model is for 1 channels"),
         ("compress m cmyk.tif", "has the colour mode CMYK"),
         ("compress m film.gif", "holds 2 frames"),
@@ -243,6 +245,9 @@ def test_mistakes_end_with_one_sentence(using, nextpixel, tmp_path, line, says):
         Image.fromarray(noise((6, 5))).save(tmp_path / where)
     Image.fromarray(noise((6, 5, 4))).save(tmp_path / "alpha.png")
     Image.fromarray(noise((6, 5)).astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    deep = b"\x01\x07" * 90
+    (tmp_path / "deep.ppm").write_bytes(b"P6\n5 6\n65535\n" + deep)
+    (tmp_path / "deep.sgi").write_bytes(struct.pack(">hbbHHHH", 474, 0, 2, 3, 5, 6, 3).ljust(512, b"\0") + deep)
     Image.fromarray(noise((6, 5, 3))).save(tmp_path / "colour.png")
     Image.fromarray(noise((6, 5, 3))).convert("CMYK").save(tmp_path / "cmyk.tif")
     Image.fromarray(noise((6, 5))).save(tmp_path / "film.gif", save_all=True, append_images=[Image.new("L", (5, 6))])

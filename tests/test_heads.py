@@ -81,6 +81,16 @@ def test_extreme_logits_keep_everything_finite(name, channels, levels, size, dty
     torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
 
 
+def test_channels_after_an_improbable_one_are_scored_as_precisely():
+    """In float32 what the first channel costs (here thousands of nats) must not be left as rounding in the others."""
+    head = heads()["logistic_mixture"](3, 16, mixtures=5)
+    features = 100 * torch.randn(8, 3, 3, *head.sizes)
+    x = torch.randint(16, (8, 3, 3, 3))
+    wanted = head.log_prob(features.double(), x)
+    assert float(wanted[:, 0].min()) < -1000
+    torch.testing.assert_close(head.log_prob(features, x).double(), wanted, rtol=2e-5, atol=2e-5)
+
+
 def test_an_improbable_value_still_has_a_gradient():
     """No clamp at a small probability: at 1e4 nats the gradient still points back, at full size."""
     logits = torch.tensor([1e4]).view(1, 1, 1, 1).requires_grad_()

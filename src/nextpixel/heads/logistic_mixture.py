@@ -53,13 +53,14 @@ class LogisticMixture(Head):
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         values = x.permute(0, 2, 3, 1)  # [N, H, W, C]
-        weights, means, scales, pull = self._parts(features)
-        joint, logs = weights, []
+        weights, means, scales, pull = self._parts(features)  # weights: given the earlier channels, normalised
+        logs = []
         for channel in range(self.channels):
             mean = self._mean(means, pull, channel, values[..., :channel])
-            step = joint + self._log_mass(mean, scales[..., channel, :], values[..., channel, None])
-            logs.append(torch.logsumexp(step, -1) - torch.logsumexp(joint, -1))
-            joint = step
+            joint = weights + self._log_mass(mean, scales[..., channel, :], values[..., channel, None])
+            logs.append(torch.logsumexp(joint, -1))
+            # The difference of two log-sums would be the same, but not in float32 after an improbable channel.
+            weights = torch.log_softmax(joint, -1)
         return torch.stack(logs, 1)
 
     def log_pmf(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:

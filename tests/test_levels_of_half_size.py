@@ -76,6 +76,15 @@ def test_initialisation_from_data_makes_outputs_standard():
         assert torch.allclose(h.flatten(0, 2).std(0), torch.ones(4), atol=1e-3)
 
 
+def test_a_single_value_initialises_nothing():
+    """One 4x4 image has one pixel at a quarter of the size: its spread is unknown, and no weight may become NaN."""
+    torch.manual_seed(0)
+    model = npx.build("pixelcnnpp", shape=(1, 4, 4), levels=2, scales=3, blocks=1, features=6).eval()
+    for count in (1, 0):
+        model.initialise_from_data(torch.randint(2, (count, 1, 4, 4)))
+        assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
 def test_training_starts_from_data(tmp_path, monkeypatch):
     """`train` sets gains and biases from training images, once, before the first step."""
     data = npx.dataset("digits")

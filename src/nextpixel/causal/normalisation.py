@@ -26,6 +26,8 @@ def initialise_from_data(network: nn.Module, run_once: Callable[[], object]) -> 
 
 def _normalise(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
     seen = output.flatten(0, -2)
+    if len(seen) < 2:  # a lowest level of one pixel, of one picture: nothing is known of the spread
+        return output
     mean, deviation = seen.mean(0), seen.std(0).clamp(min=1e-3)
     gain, bias = layer.get_parameter("gain"), layer.get_parameter("bias")
     gain.div_(deviation)

@@ -99,6 +99,14 @@ def test_the_marginals_symbols_sum_to_the_marginal_and_are_predictions(tiny):
         posterior = posterior * p / expected
 
 
+def test_the_marginals_symbols_are_as_precise_in_large_images(tiny):
+    """They are differences of sums over all earlier symbols, thousands of nats here."""
+    model = tiny(classes=2, levels=256)
+    x = pictures(model, 1, (48, 48))
+    found = model.log_prob_per_symbol(x).double()
+    torch.testing.assert_close(found, model.double().log_prob_per_symbol(x), atol=2e-5, rtol=0)
+
+
 def test_a_new_models_classes_are_equally_likely(tiny):
     assert tiny(classes=4).log_class_prior().exp().tolist() == pytest.approx([0.25] * 4)
 

@@ -147,10 +147,10 @@ class Model(HubModel):
         if condition is not None or not self._class_only:
             return self.log_prob_given(x, condition)
         given = torch.stack([self.in_sequence(self.log_prob_given(x, label)) for label in range(self.classes or 0)])
-        prior = self.log_class_prior().to(given)[:, None, None]
-        joint = torch.logsumexp(given.cumsum(2) + prior, 0)
+        prior = self.log_class_prior().to(given.device)[:, None, None]
+        joint = torch.logsumexp(given.double().cumsum(2) + prior, 0)  # thousands of nats: differences need float64
         steps = torch.diff(joint, dim=1, prepend=joint.new_zeros(len(x), 1))
-        return self.from_sequence(steps, (x.shape[2], x.shape[3]))
+        return self.from_sequence(steps.to(given), (x.shape[2], x.shape[3]))
 
     def log_prob(self, x: Tensor, condition: object = None) -> Tensor:
         """log p(x | condition), nats per image, [N]; differentiable.

@@ -138,6 +138,20 @@ ORDERS = {
 }
 
 
+@pytest.mark.parametrize("family", npx.families())
+def test_no_pictures_are_no_mistake(family):
+    """N = 0, as an empty selection of images gives it: in parallel and step by step."""
+    model = build(family, "bernoulli", None, 1, 2, size=(3, 4)).eval()
+    x = torch.zeros(0, 1, 3, 4, dtype=torch.uint8)
+    assert model.log_prob(x).shape == (0,)
+    assert model.log_prob_per_symbol(x).shape == x.shape
+    assert model.log_pmf(x).shape == (*x.shape, 2)
+    stepper = model.stepper(0)
+    while stepper.position is not None:
+        assert stepper.log_pmf().shape == (0, 2)
+        stepper.push(torch.zeros(0, dtype=torch.long))
+
+
 def families_and_orders() -> list:
     """By default two families in some orders, and all others in one; every family in eight under the marker."""
     cases = []

@@ -103,7 +103,7 @@ class Stepper:
         if values.shape != (self.n,):
             raise UserError(f"There must be one value a picture: {self.n}, not {list(values.shape)}.")
         values, whole = values.long(), not values.is_floating_point()
-        lowest, highest = values.aminmax()
+        lowest, highest = values.aminmax() if self.n else (0, 0)
         if not whole or lowest < 0 or highest >= self.model.levels:
             raise UserError(f"Pushed values must be the model's levels 0..{self.model.levels - 1}.")
         if self.model.channels_by == "network" or channel == 0:

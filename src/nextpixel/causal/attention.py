@@ -58,7 +58,7 @@ class CausalAttention(nn.Module):
         shifted = torch.cat([self.start.expand(n, 1, -1), made[:, :-1]], 1)
         keys, values = self._split(shifted)
         attended = _attend(self._queries(x.flatten(1, 2)), keys, values)
-        return attended.transpose(1, 2).reshape(n, height, width, -1)
+        return attended.transpose(1, 2).flatten(2).unflatten(1, (height, width))
 
     def _step(self, x: Tensor, run: Cursor) -> Tensor:
         memory, width = run.memory, run.memory.width
@@ -73,7 +73,7 @@ class CausalAttention(nn.Module):
         keys, values = store.seen(at + 1)
         queries = self._queries(x[:, None]).flatten(0, 1) * self.keys**-0.5
         shares = torch.softmax(torch.bmm(queries, keys.mT), -1)
-        return torch.bmm(shares, values).view(len(x), -1)
+        return torch.bmm(shares, values).view(len(x), self.heads * self.values)
 
     def _queries(self, x: Tensor) -> Tensor:
         """[N, T, ·] → [N, heads, T, keys]"""

@@ -75,7 +75,7 @@ class MADE(FlatNetwork):
         y = self.out(h, condition, steps, run)
         if self.config.direct:
             y = self.add(y, self.direct(earlier, None, steps, run))
-        return y if x is None else y.view(*x.shape[:3], -1)
+        return y if x is None else y.view(*x.shape[:3], self.outputs.width)
 
     def receptive_field(self, height: int, width: int, row: int, column: int) -> Tensor:
         """Without direct connections, the positions that the unit of the highest degree within reach has seen."""

@@ -390,6 +390,13 @@ def test_a_wrong_order_is_named(family, mutant, faults):
     assert all(f.name.startswith("orders: ") for f in report.findings if not f.passed)
 
 
+def test_check_knows_that_orders_of_a_single_row_may_be_the_same():
+    """flip-y of one row is raster: that it moves nothing is no fault."""
+    torch.manual_seed(0)
+    report = npx.check(npx.build("nade", shape=(1, 1, 4), levels=2, hidden=2, orders=["raster", "flip-y"]), seeds=1)
+    assert report.passed, str(report)
+
+
 def test_check_says_which_order_and_looks_at_three_of_many():
     said = []
     report = npx.check(build(orders="all", shape=(1, 5, 7)), seeds=1, progress=said.append)

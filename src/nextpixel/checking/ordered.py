@@ -154,7 +154,9 @@ def told(models: list[ImageModel], size: Size) -> list[Finding]:
         before = {number: own[number].log_pmf(y, given[number]) for number in chosen}
         for number in chosen[1:]:
             if model.order_table is None:  # told by the run, and free of maps: the same grid in another order
-                if not torch.equal(before[number], own[chosen[0]].log_pmf(y, given[number])):
+                pixels, others = (model.orders[k].pixels(*size) for k in (number, chosen[0]))
+                same = torch.equal(pixels, others)  # of a single row, flip-y is raster
+                if same or not torch.equal(before[number], own[chosen[0]].log_pmf(y, given[number])):
                     ignored.discard(number)
                 continue
             kept = model.order_table.weight[number].clone()

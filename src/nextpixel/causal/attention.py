@@ -1,7 +1,7 @@
 """Causal attention over the pixels of an image in raster order (Chen et al. 2018, "PixelSNAIL").
 
 Keys and values may be made from the pixels themselves, so a position attends to strictly earlier ones. Before the first
-stands a learned start: no position's soft-max runs over nothing, which is where published code leaks the whole image.
+stands a learned start: no position's soft-max runs over nothing, where some published code leaks the whole image.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The vertical stream (down) sees all rows above, the pixel stream (down and right) also what lies to the left. On the way
 down every block's output is kept for the block at the same height on the way up. The channels of a pixel are ordered by
-the head. The published ablations are flags: scales=1 (no down-sampling), shortcuts=false, dropout=0, another head.
+the head. Ablations are flags: shortcuts=false, dropout=0 and another head are the paper's, scales=1 (no down-sampling)
+is ours.
 
 Differences from the paper's code: any image size (sizes are rounded up on the way down, cropped on the way up); going
 down is a convolution of which every second row and column is kept, going up one with four times the features, dealt out

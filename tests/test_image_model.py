@@ -111,6 +111,19 @@ def test_a_new_models_classes_are_equally_likely(tiny):
     assert tiny(classes=4).log_class_prior().exp().tolist() == pytest.approx([0.25] * 4)
 
 
+@pytest.mark.parametrize("head", ["categorical", "logistic_mixture"])
+def test_probabilities_are_in_full_precision_under_autocast(tiny, head):
+    model = tiny("gated_pixelcnn", levels=16, head=head)
+    x = pictures(model)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        log_pmf, log_prob = model.log_pmf(x), model.log_prob_per_symbol(x)
+    assert log_pmf.dtype == log_prob.dtype == torch.float32
+    sums = log_pmf.exp().sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
+    picked = log_pmf.gather(-1, x.long()[..., None])[..., 0]
+    torch.testing.assert_close(picked, log_prob, atol=1e-5, rtol=0)
+
+
 def test_log_prob_can_be_differentiated(tiny):
     model = tiny(classes=3)
     for condition in (None, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
@@ -125,10 +126,7 @@ class ImageModel(OrderedModel):
 
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
         order, features = self.placement, self.features(x, condition)
-        if torch.is_autocast_enabled(features.device.type):  # probabilities are never computed in half precision
-            with torch.autocast(features.device.type, enabled=False):
-                return order.back(self.head.log_prob(features.to(self.like()), order.forth(x)))
-        return order.back(self.head.log_prob(features, order.forth(x)))
+        return order.back(self._by_head(lambda made: self.head.log_prob(made, order.forth(x)), features))
 
     def log_pmf(self, x: Tensor, condition: object = None) -> Tensor:
         order, x = self.placement, self.check_images(x)
@@ -139,12 +137,24 @@ class ImageModel(OrderedModel):
     def head_log_pmf(self, features: Tensor, values: Tensor) -> Tensor:
         """Log-probabilities of all values of the symbols of some pixels, nats, [..., C, K], from the network's features
         [..., ·] there and the pixels' own values [..., C], of which each channel sees the earlier ones."""
-        earlier, parts = values.flatten(0, -2), features.flatten(0, -2).split(list(self.head.sizes), -1)
-        pmfs = [
-            self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, earlier[:, :c])
-            for c in range(values.shape[-1])
-        ]
-        return torch.stack(pmfs, 1).view(*values.shape, self.levels)
+        earlier = values.flatten(0, -2)
+
+        def pmfs(made: Tensor) -> Tensor:
+            parts = made.flatten(0, -2).split(list(self.head.sizes), -1)
+            each = [
+                self.head.log_pmf(parts[0 if self.head.orders_channels else c], c, earlier[:, :c])
+                for c in range(values.shape[-1])
+            ]
+            return torch.stack(each, 1).view(*values.shape, self.levels)
+
+        return self._by_head(pmfs, features)
+
+    def _by_head(self, ask: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+        """What the head makes of features: probabilities are never computed in half precision, even under autocast."""
+        if not torch.is_autocast_enabled(features.device.type):
+            return ask(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return ask(features.to(self.like()))
 
     def initialise_from_data(self, x: Tensor, condition: object = None) -> int:
         one = self if len(self.orders) == 1 else self.in_order(0)  # the first one stands for all

@@ -169,6 +169,9 @@ def test_what_the_page_needs_is_its_own(asked):
         assert "<script>" not in text
         assert "style=" not in text
     assert asked.get("/openapi.json").json()["paths"].keys() >= GOOD.keys()
+    schemas = asked.get("/openapi.json").json()["components"]["schemas"]
+    assert list(schemas["Failure"]["properties"]) == ["error"]  # what `sentence_of` finds
+    assert not [name for name in schemas if "Validation" in name]
     assert "set-cookie" not in asked.get("/").headers
     assert "access-control-allow-origin" not in asked.get("/", headers={"origin": "http://127.0.0.1"}).headers
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -17,8 +18,22 @@ from nextpixel.web.jobs import BusyError, Event, Job, Worker
 RETRY_SECONDS = 5
 
 
+class Failure(BaseModel):
+    """An error as the server tells it."""
+
+    error: str
+
+
+FAILURES: dict[int | str, dict[str, Any]] = {
+    413: {"model": Failure, "description": "The request is too large"},
+    422: {"model": Failure, "description": "What is asked for cannot be done"},
+    503: {"model": Failure, "description": "The queue is full, or the time is up"},
+}
+"""what every operation may answer instead"""
+
+
 def failed(status: int, sentence: str) -> JSONResponse:
-    """An error as the server tells it: {"error": "one sentence"}."""
+    """An error: {"error": "one sentence"}."""
     headers = {"retry-after": str(RETRY_SECONDS)} if status == 503 else {}
     return JSONResponse({"error": sentence}, status, headers)
 

@@ -18,7 +18,7 @@ from nextpixel.errors import UserError
 from nextpixel.tasks.drawing import SampleOptions
 from nextpixel.version import __version__
 from nextpixel.web import asks, drawing, inside, looking, pixels
-from nextpixel.web.answers import failed, result, stream
+from nextpixel.web.answers import FAILURES, failed, result, stream
 from nextpixel.web.guard import Guard
 from nextpixel.web.jobs import Event, Job, Worker
 from nextpixel.web.limits import Limits
@@ -48,6 +48,7 @@ def app(models: Iterable[Served], limits: Limits | None = None, hosts: Iterable[
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        responses=FAILURES,
         lifespan=life,
     )
     api.state.worker = worker

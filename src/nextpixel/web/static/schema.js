@@ -17,7 +17,8 @@ for (const [path, methods] of Object.entries(schema.paths)) {
     const article = document.createElement("article"), head = document.createElement("p");
     head.append(make("code", `${method.toUpperCase()} ${path}`));
     article.append(head, make("p", operation.summary ?? ""));
-    const lines = (operation.parameters ?? []).map((p) => `?${p.name}: ${kind(p.schema)}${p.required ? "" : ", optional"}`);
+    const lines = (operation.parameters ?? []).map((p) =>
+      `${p.in === "query" ? "?" : ""}${p.name}: ${kind(p.schema)}${p.required ? "" : ", optional"}`);
     const body = operation.requestBody?.content["application/json"]?.schema.$ref;
     if (body) {
       const model = schema.components.schemas[body.split("/").at(-1)];

@@ -45,7 +45,8 @@ def address():
     digits = npx.dataset("digits")
     grey = npx.build("gated_pixelcnn", like=digits, layers=2, features=8, first_kernel=3).eval()
     rgb = npx.build("pixelcnn", shape=(3, 5, 7), levels=4, blocks=1, features=6, first_kernel=3, classes=2).eval()
-    served = [Served("digits", grey, lambda: digits.test), Served("colours", rgb)]
+    bright = npx.build("pixelcnn", shape=(1, 5, 7), levels=256, blocks=1, features=6, first_kernel=3).eval()
+    served = [Served("digits", grey, lambda: digits.test), Served("colours", rgb), Served("bytes", bright)]
     with listening(app(served)) as where:
         yield where
 
@@ -194,6 +195,21 @@ def test_pointing_shows_the_distribution(visit):
     visit.keep("next")
 
 
+def test_labels_below_256_bars_are_whole(visit):
+    page = visit.page
+    page.select_option("#model", "bytes")
+    visit.open("next")
+    page.wait_for_selector("#next-charts canvas")
+    labels = page.locator("#next-charts canvas").evaluate(
+        """canvas => {
+          const tall = 20 * devicePixelRatio, context = canvas.getContext("2d");
+          const ink = (x, wide) => context.getImageData(x, canvas.height - tall, wide, tall).data.some((part) => part > 0);
+          return { left: ink(0, 1), right: ink(canvas.width - 1, 1), last: ink(canvas.width - 30, 30) };
+        }"""
+    )
+    assert labels == {"left": False, "right": False, "last": True}
+
+
 def test_surprise_of_a_picture_that_was_dropped(visit, tmp_path):
     page = visit.page
     visit.open("surprise")
@@ -254,6 +270,8 @@ def test_every_model_has_an_address_of_its_own(visit, address):
     page.select_option("#model", "digits")
     page.wait_for_selector("#next-charts canvas >> nth=1", state="detached")
     assert page.url == f"{address}/?model=digits#next"
+    page.evaluate("location.hash = '#inside'")
+    page.wait_for_selector("#inside:not([hidden])")
     page.goto(f"{address}/?model=nobody")
     page.wait_for_selector("html[data-ready]")
     assert page.locator("#model").input_value() == "0"
@@ -274,7 +292,38 @@ def test_a_picture_that_comes_late_is_not_the_next_models(visit):
             route.continue_()
     page.wait_for_timeout(400)  # longer than the page waits after a change before it asks
     assert page.locator("#next-charts canvas").count() == 3
-    assert page.inner_text("#board-note") == ""
+    assert page.inner_text("#board-note").startswith("blank")
+
+
+def test_what_is_told_of_a_model_goes_with_it(visit):
+    page = visit.page
+    visit.open("surprise")
+    page.wait_for_selector("#surprise-result:not([hidden])")
+    visit.open("inside")
+    page.wait_for_selector("#inside-seen-text:has-text('gated_pixelcnn')")
+    page.route("**/api/surprise", lambda route: None)
+    page.route("**/api/field", lambda route: None)
+    page.select_option("#model", "colours")
+    page.wait_for_selector("#inside-seen-text:not(:has-text('gated_pixelcnn'))")
+    assert page.locator("#inside-seen").evaluate("canvas => [canvas.width, canvas.height]") == [7, 5]
+    visit.open("surprise")
+    page.wait_for_selector("#status:has-text('draws pictures of its own')")
+    assert not page.is_visible("#surprise-result")
+    assert page.inner_text("#surprise-figure") == page.inner_text("#surprise-verdict") == ""
+    assert page.inner_text("#board-note").startswith("blank: draw on it")
+
+
+@pytest.mark.parametrize("visit", ["phone"], indirect=True)
+def test_on_a_phone_the_tabs_and_the_answer_are_seen(visit):
+    page = visit.page
+    for tab in page.locator("[role=tab]").all():
+        box = tab.bounding_box()
+        assert 0 <= box["x"]
+        assert box["x"] + box["width"] <= page.viewport_size["width"]
+    visit.open("next")
+    page.wait_for_selector("#next-charts canvas")
+    box = page.locator("#next-charts canvas").bounding_box()
+    assert box["y"] + box["height"] < page.viewport_size["height"]
 
 
 def test_tabs_by_keyboard(visit):
@@ -285,6 +334,9 @@ def test_tabs_by_keyboard(visit):
         assert page.get_attribute(f"#tab-{name}", "aria-selected") == "true"
         assert page.is_visible(f"#{name}")
     page.wait_for_selector("#surprise-verdict:not(:empty)")
+    for key, name in (("Home", "generate"), ("End", "compress")):
+        page.keyboard.press(key)
+        assert page.get_attribute(f"#tab-{name}", "aria-selected") == "true"
     assert page.locator("button:visible, select:visible, input:visible").count() > 5
     for field in page.locator("input:visible, select:visible").all():
         assert field.locator("xpath=ancestor::label").count() == 1  # every field has a label
@@ -310,3 +362,7 @@ def test_the_schema_page_lists_every_operation(visit, address):
     page.wait_for_selector("article >> nth=9")
     assert "POST /api/generate" in page.inner_text("#operations")
     assert "temperature: number, default 1" in page.inner_text("#operations")
+    assert "?model: string or null, optional" in page.inner_text("#operations")
+    assert "?number: string" not in page.inner_text("#operations")  # it is part of the path
+    for text in page.locator("pre").all():
+        assert text.evaluate("part => part.scrollWidth <= part.clientWidth")

@@ -4,6 +4,7 @@ import { get, stream, upload, levelsIn } from "./api.js";
 import { Picture, levelOf, rgb, show, style } from "./pixels.js";
 import { complain, element, say, state, withClass } from "./state.js";
 
+const BLANK = "blank: draw on it, open a picture, or take one of the model’s";
 const MARKS = 704, STRIPE = 16; // about the side of the canvas with the marks, and between its stripes
 let zoom = 12;
 const area = element("board"), marks = element("board-marks");
@@ -83,7 +84,7 @@ export function fresh(model) {
   element("value-label").hidden = model.levels === 2 || model.shape[0] === 3;
   element("colour-label").hidden = model.shape[0] !== 3;
   element("take-test").hidden = !model.test_pictures;
-  put(new Picture(model.shape, model.levels));
+  put(new Picture(model.shape, model.levels), BLANK);
 }
 
 export function toolsFor(tab) {
@@ -197,15 +198,17 @@ element("take-test").addEventListener("click", takeTest);
 element("take-sample").addEventListener("click", taking(async () => {
   const seed = 1000 + sampleSeed++, { model } = state;
   let label = null;
+  say("Drawing one…");
   await stream("/api/generate", withClass({ n: 1, seed }), (event) => {
     if (event.event === "begin") label = event.classes?.[0] ?? null;
     if (event.event === "pictures") {
       const values = Uint16Array.from(levelsIn(event.images, model.levels)), what = label === null ? "" : `, class ${label}`;
+      say("");
       put(new Picture(model.shape, model.levels, values), `drawn by the model, seed ${seed}${what}`, label, model);
     }
   });
 }));
-element("take-blank").addEventListener("click", () => put(new Picture(state.model.shape, state.model.levels)));
+element("take-blank").addEventListener("click", () => put(new Picture(state.model.shape, state.model.levels), BLANK));
 element("invert").addEventListener("click", () => {
   const other = board.picture.copy();
   other.values.forEach((value, at) => { other.values[at] = other.levels - 1 - value; });

@@ -34,7 +34,7 @@ function result(found, picture) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     rect.setAttribute("width", `${(100 * size) / most}%`);
     rect.setAttribute("height", "100%");
-    rect.setAttribute("fill", `var(--${own ? "accent" : "unknown"})`);
+    rect.setAttribute("fill", `var(--${own ? "accent" : "bar"})`);
     svg.append(rect);
     bar.append(svg);
     row.className = own ? "own" : "";

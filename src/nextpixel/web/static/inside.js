@@ -5,6 +5,7 @@ import { heat, paint, rgb, style } from "./pixels.js";
 import { Latest, ask, complain, element, option, say, state } from "./state.js";
 
 const latest = new Latest(), picked = element("inside-strength"), CHANNELS = ["red", "green", "blue"];
+const CAPTIONS = Object.fromEntries(["strength", "seen", "plain"].map((part) => [part, element(`inside-${part}-text`).textContent]));
 let cursor = null, layers = [], shownFor = null, last = null;
 
 export async function inside() {
@@ -13,6 +14,7 @@ export async function inside() {
   shownFor = state.model.name;
   const [channels, height, width] = state.model.shape;
   cursor = [height >> 1, width >> 1];
+  blank();
   await field();
   try {
     layers = (await get(`/api/masks?${new URLSearchParams({ model: state.model.name })}`)).layers;
@@ -38,6 +40,15 @@ async function field() {
     redraw(false);
     say("");
   } catch (error) { shownFor = null; complain(error); }
+}
+
+// What is there before the first answer: of the right size, so that nothing jumps when it comes.
+function blank() {
+  const [, height, width] = state.model.shape, not = rgb(style("--field"));
+  for (const part of ["strength", "seen", "plain"]) {
+    paint(element(`inside-${part}`), height, width, () => not);
+    element(`inside-${part}-text`).textContent = CAPTIONS[part];
+  }
 }
 
 export function redraw(waiting = false) {
@@ -92,4 +103,5 @@ function mask() {
 }
 for (const id of ["inside-layer", "inside-from", "inside-to"]) element(id).addEventListener("change", mask);
 
+export const leaveInside = () => latest.stop();
 export function forgetInside() { latest.stop(); shownFor = last = null; layers = []; element("inside-mask").replaceChildren(); element("inside-mask-text").textContent = ""; }

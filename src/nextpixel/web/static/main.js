@@ -4,14 +4,15 @@ import { get } from "./api.js";
 import { board, draw, fresh, takeTest, toolsFor } from "./board.js";
 import { forgetCompressed } from "./compress.js";
 import { forget } from "./drawing.js";
-import { forgetInside, inside, redraw } from "./inside.js";
+import { forgetInside, inside, leaveInside, redraw } from "./inside.js";
 import { distributions, forgetDistributions, pointed } from "./next.js";
 import { complain, element, option, say, state } from "./state.js";
-import { surprise } from "./surprise.js";
+import { forgetSurprise, surprise } from "./surprise.js";
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const WITH_BOARD = ["complete", "surprise", "next", "compress"];
 const ASKED = { surprise, next: distributions, inside };
+const LEFT = { surprise: forgetSurprise, next: forgetDistributions, inside: leaveInside }; // nobody waits for it any more
 const WAIT_MS = 150; // after the last change
 let timer = null;
 
@@ -23,6 +24,7 @@ function soon() {
 
 function open(tab) {
   const name = tab.getAttribute("aria-controls");
+  if (name !== board.tab) LEFT[board.tab]?.();
   for (const other of tabs) {
     other.setAttribute("aria-selected", other === tab);
     other.tabIndex = other === tab ? 0 : -1;
@@ -30,7 +32,9 @@ function open(tab) {
   }
   const withBoard = WITH_BOARD.includes(name);
   element("board-area").hidden = !withBoard;
-  document.querySelector("main").classList.toggle("with-board", withBoard);
+  const main = document.querySelector("main");
+  main.classList.toggle("with-board", withBoard);
+  main.dataset.tab = name;
   toolsFor(name);
   say("");
   history.replaceState(null, "", `#${name}`);
@@ -39,13 +43,17 @@ function open(tab) {
 for (const tab of tabs) {
   tab.addEventListener("click", () => open(tab));
   tab.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const other = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+    const at = tabs.indexOf(tab), last = tabs.length - 1;
+    const other = tabs[{ ArrowRight: (at + 1) % tabs.length, ArrowLeft: at ? at - 1 : last, Home: 0, End: last }[event.key]];
+    if (!other) return;
+    event.preventDefault();
     other.focus();
     open(other);
   });
 }
+
+const addressed = () => tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
+addEventListener("hashchange", () => { if (state.model && addressed()) open(addressed()); });
 
 function card(model) {
   const list = document.createElement("dl");
@@ -70,6 +78,7 @@ function choose(model) {
   classes.replaceChildren(option("", "any"), ...Array.from({ length: Math.min(model.classes ?? 0, 1000) }, (_, k) => option(k, k)));
   forget();
   forgetDistributions();
+  forgetSurprise();
   forgetInside();
   forgetCompressed();
   card(model);
@@ -102,7 +111,6 @@ try {
   const named = models.findIndex((model) => model.name === new URLSearchParams(location.search).get("model"));
   element("model").selectedIndex = Math.max(named, 0);
   choose(models[Math.max(named, 0)]);
-  const wanted = tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
-  if (wanted) open(wanted);
+  if (addressed()) open(addressed());
   document.documentElement.dataset.ready = "yes";
 } catch (error) { complain(error); }

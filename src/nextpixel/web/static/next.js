@@ -7,11 +7,12 @@ import { Latest, complain, digits, element, say } from "./state.js";
 
 const latest = new Latest();
 let pmf = null;
-const WIDEST = 72; // of a bar with its gap
+const WIDEST = 72, LABEL = 28, EDGE = LABEL / 2; // of a bar with its gap; of a number; beside the bars, for half of one
 
 export async function distributions() {
   const signal = latest.begin();
   pmf = null;
+  say("Asking the model…");
   try {
     const found = await post("/api/distributions", imageWithClass(), signal);
     pmf = floatsIn(found.p);
@@ -28,10 +29,11 @@ export function pointed() {
   const charts = element("next-charts"), names = channels === 3 ? ["Red", "Green", "Blue"] : ["Value"], told = [];
   while (charts.children.length > channels) charts.lastChild.remove();
   while (charts.children.length < channels) charts.append(Object.assign(document.createElement("canvas"), { className: "chart" }));
+  const narrow = matchMedia("(max-width: 47rem)").matches, tall = channels === 1 ? (narrow ? 180 : 260) : narrow ? 120 : 170;
   for (let c = 0; c < channels; c++) {
     const start = ((c * height + row) * width + column) * levels, p = pmf.subarray(start, start + levels), truth = board.picture.at(c, row, column);
     const sentence = `${names[c]} ${truth}: p = ${shortly(p[truth])}, ${digits(Math.max(0, -Math.log2(p[truth])), 2)} bits`;
-    bars(charts.children[c], p, truth, channels === 1 ? 260 : 170, sentence);
+    bars(charts.children[c], p, truth, tall, sentence);
     told.push(sentence);
   }
   element("next-where").textContent = `Row ${row}, column ${column}`;
@@ -45,14 +47,14 @@ function bars(canvas, p, truth, height, sentence) {
   const scale = devicePixelRatio || 1, width = Math.min(canvas.parentElement.clientWidth, Math.max(300, p.length * WIDEST), 736);
   canvas.style.width = `${width}px`;
   Object.assign(canvas, { width: width * scale, height: height * scale });
-  const context = canvas.getContext("2d"), base = height - 26, top = 30, step = Math.min((width - 4) / p.length, WIDEST), most = Math.max(...p);
+  const context = canvas.getContext("2d"), base = height - 26, top = 30, step = Math.min((width - 2 * EDGE) / p.length, WIDEST), most = Math.max(...p);
   context.scale(scale, scale);
   const gap = step > 6 ? Math.min(step * 0.25, 24) : 0, tall = (value) => (value / most) * (base - top);
   for (let k = 0; k < p.length; k++) {
-    context.fillStyle = style(k === truth ? "--accent" : "--unknown");
-    context.fillRect(2 + k * step + gap / 2, base - tall(p[k]), Math.max(step - gap, 1), tall(p[k]));
+    context.fillStyle = style(k === truth ? "--accent" : "--bar");
+    context.fillRect(EDGE + k * step + gap / 2, base - tall(p[k]), Math.max(step - gap, 1), tall(p[k]));
   }
-  const middle = 2 + (truth + 0.5) * step;
+  const middle = EDGE + (truth + 0.5) * step;
   context.fillStyle = style("--line");
   context.fillRect(0, base, width, 1);
   context.fillStyle = style("--accent"); // a mark below, which is seen even where the bar is not
@@ -62,7 +64,7 @@ function bars(canvas, p, truth, height, sentence) {
   context.fillStyle = style("--soft");
   context.textAlign = "center";
   const every = Math.ceil(p.length / Math.max(2, Math.floor(width / 40)));
-  for (let k = 0; k < p.length; k += every) if (Math.abs(k - truth) * step > 14) context.fillText(k, 2 + (k + 0.5) * step, height - 6);
+  for (let k = 0; k < p.length; k += every) if (Math.abs(k - truth) * step > LABEL) context.fillText(k, EDGE + (k + 0.5) * step, height - 6);
   context.fillStyle = style("--ink");
   context.fillText(truth, middle, height - 1);
   context.fillStyle = style("--soft");

@@ -3,13 +3,14 @@
 import { floatsIn, post } from "./api.js";
 import { board, imageWithClass } from "./board.js";
 import { heat, paint, style, twoSided } from "./pixels.js";
-import { Latest, complain, digits, element, say } from "./state.js";
+import { Latest, complain, digits, element, say, state } from "./state.js";
 
-const latest = new Latest(), Z_SHOWN = 6, Z_ODD = 3;
+const latest = new Latest(), Z_SHOWN = 6, Z_ODD = 3, NARROW = 60, compared = new Set();
 
 export async function surprise() {
   const signal = latest.begin();
-  say("Asking the model…");
+  const { name } = state.model;
+  say(`Asking the model…${compared.has(name) ? "" : " The first time it also draws pictures of its own, to compare with."}`);
   try {
     const found = await post("/api/surprise", imageWithClass(), signal);
     const { height, width } = board.picture, bits = floatsIn(found.bits), z = floatsIn(found.z);
@@ -17,11 +18,13 @@ export async function surprise() {
     paint(element("surprise-bits"), height, width, (i, j) => heat(bits[i * width + j] / top));
     paint(element("surprise-z"), height, width, (i, j) => twoSided(z[i * width + j] / Z_SHOWN));
     element("surprise-bits-scale").textContent = `bright: ${digits(top, 1)} bits`;
-    element("surprise-z-scale").textContent = `red: +${Z_SHOWN} and more`;
+    element("surprise-z-scale").textContent = `red: +${Z_SHOWN} and more, blue: less than expected`;
     const figure = element("surprise-figure"), small = document.createElement("small");
     small.textContent = `  ${found.class === null ? "" : `given class ${found.class}: `}${digits(found.total_bits, 1)} bits; the model expected ${digits(found.expected_bits, 1)} (z = ${digits(found.total_z, 1)})`;
     figure.replaceChildren(`${digits(found.bits_per_dim, 4)} bits/dim`, small);
     element("surprise-verdict").textContent = verdict(found);
+    compared.add(name);
+    element("surprise-result").hidden = false;
     range(found);
     say("");
   } catch (error) { complain(error); }
@@ -36,6 +39,7 @@ function verdict({ bits_per_dim: figure, normal, total_z: z, threshold }) {
   if (figure > normal.high) return `More than is normal: ${own}. It is no picture of this kind, or an odd one.`;
   if (figure < normal.low) return `Less than is normal: ${own}. It is simpler than pictures of this kind.`;
   if (z > Z_ODD) return `Normal in all (${own}), but its pixels cost more than the model expected as it went along.`;
+  if (z < -Z_ODD) return `Normal in all (${own}), but its pixels cost less than the model expected as it went along.`;
   return `Normal: ${own}.`;
 }
 
@@ -55,9 +59,19 @@ function range({ bits_per_dim: figure, normal }) {
   for (const value of normal.values) { context.beginPath(); context.arc(at(value), 28, 2.5, 0, 7); context.fill(); }
   context.font = "12px system-ui, sans-serif";
   context.textAlign = "center";
-  context.fillText(digits(normal.low, 3), at(normal.low), 56);
-  context.fillText(digits(normal.high, 3), at(normal.high), 56);
+  const told = [normal.low, normal.high].map((end) => [digits(end, 3), at(end)]);
+  const narrow = at(normal.high) - at(normal.low) < NARROW;
+  for (const [text, x] of narrow ? [[told.map(([text]) => text).join(" to "), (told[0][1] + told[1][1]) / 2]] : told) {
+    const half = context.measureText(text).width / 2;
+    context.fillText(text, Math.min(Math.max(x, half), width - half), 56);
+  }
   context.fillStyle = style("--accent");
   context.fillRect(at(figure) - 1.5, 8, 3, 36);
   canvas.setAttribute("aria-label", `${digits(figure, 3)} bits/dim; normal is ${digits(normal.low, 3)} to ${digits(normal.high, 3)}`);
+}
+
+export function forgetSurprise() {
+  latest.stop();
+  element("surprise-result").hidden = true;
+  for (const part of ["figure", "verdict"]) element(`surprise-${part}`).replaceChildren();
 }

@@ -18,7 +18,7 @@ export async function surprise() {
     paint(element("surprise-bits"), height, width, (i, j) => heat(bits[i * width + j] / top));
     paint(element("surprise-z"), height, width, (i, j) => twoSided(z[i * width + j] / Z_SHOWN));
     element("surprise-bits-scale").textContent = `bright: ${digits(top, 1)} bits`;
-    element("surprise-z-scale").textContent = `red: +${Z_SHOWN} and more, blue: less than expected`;
+    element("surprise-z-scale").textContent = `red: +${Z_SHOWN} and more, blue: less`;
     const figure = element("surprise-figure"), small = document.createElement("small");
     small.textContent = `  ${found.class === null ? "" : `given class ${found.class}: `}${digits(found.total_bits, 1)} bits; the model expected ${digits(found.expected_bits, 1)} (z = ${digits(found.total_z, 1)})`;
     figure.replaceChildren(`${digits(found.bits_per_dim, 4)} bits/dim`, small);

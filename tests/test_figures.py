@@ -126,3 +126,13 @@ def test_the_receptive_field_is_drawn_from_gradients(tiny, channels):
         blue = colours[..., 2] > colours[..., 0]
         assert (blue == declared).all()
         assert at_all.get_title() == f"{declared.sum()} of {earlier.sum()} pixels"
+
+
+def test_the_title_of_one_mask_is_whole(tiny, tmp_path):
+    name, layer = next(item for item in figures.spatial_layers(tiny().network).items() if not hasattr(item[1], "mask"))
+    drawn = figures.mask_page(layer, f"{name}: vertical stack, moved down a row")
+    drawn.savefig(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as picture:
+        pixels = np.array(picture.convert("L"))
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()

@@ -106,7 +106,7 @@ def stacks(model: ImageModel, size: Size, pixel: Pixel) -> Figure:
     show_field(axes[0, 0], nothing, pixel, "vertical stack: the rows above", also=vertical)
     show_field(axes[0, 1], horizontal, pixel, "horizontal stack: to the left")
     show_field(axes[0, 2], horizontal, pixel, "together", also=vertical)
-    field_legend(figure, seen="by the horizontal stack", also="by the vertical stack", never="by neither")
+    field_legend(figure, seen="by the horizontal stack", also="by the vertical stack", never="not seen this way")
     return figure
 
 

@@ -61,7 +61,9 @@ def mask_page(layer: PixelConv | RowConv, title: str = "") -> Figure:
     to, of, rows, columns = mask.shape
     names = CHANNEL_NAMES.get(max(to, of), tuple(f"channel {index}" for index in range(max(to, of))))
     cell = 1.55 if to > 1 else 2.2
-    figure, axes = new_figure(to, of, (cell * of + 0.7, cell * to * rows / columns + 0.75))
+    if max(to, of) == 1:  # a narrow figure: the name of the layer has a line of its own
+        title = title.replace(": ", ":\n", 1)
+    figure, axes = new_figure(to, of, (cell * of + 0.7, cell * to * rows / columns + 0.75 + 0.2 * title.count("\n")))
     for i in range(to):
         for j in range(of):
             draw_mask(axes[i, j], mask[i, j], centre)

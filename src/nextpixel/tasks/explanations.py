@@ -91,8 +91,12 @@ def masks(subject: Subject) -> list[Drawn]:
             text += "A layer of the vertical stack reads a stream that has been moved down by a row: no mask is needed."
         if mask.shape[0] > 1:
             text += " There is a row of panels for each channel that is computed, a column for each that is looked at."
-        weights = "has a" if mask[..., centre[0], centre[1]].any() else "has no"
-        alt = f"Cells above and to the left of the current pixel are dark; the current pixel {weights} weight."
+        here = mask[..., centre[0], centre[1]]
+        weights = "a weight" if here.all() else "a weight for some channels" if here.any() else "no weight"
+        where = "above and to the left" if centre[0] else "to the left"
+        alt = f"Cells {where} of the current pixel are dark; the current pixel has {weights}."
+        if not kind:
+            alt = "All cells of the rows down to that of the current pixel are dark."
         found.append(Drawn(f"masks-{name.replace('.', '-')}", figures.mask_page(layer, title), text, alt))
     return found
 

@@ -122,6 +122,14 @@ def test_the_end():
         wave.log_pmf()
 
 
+def test_no_pictures_are_no_mistake():
+    wave = Wavefront(build("local", {"layers": 1, "features": 4}, shape=(1, 2, 3), levels=2), 0)
+    while wave.here is not None:
+        assert wave.log_pmf().shape == (0, 2)
+        wave.push(torch.ones(0, dtype=torch.long))
+    assert wave.images.shape == (0, 1, 2, 3)
+
+
 @pytest.mark.parametrize("slope", [1, 2, 3])
 def test_a_cut_kernel_sees_the_cone_and_nothing_else(slope):
     one = Layout((1,))

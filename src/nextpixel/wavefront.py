@@ -110,7 +110,8 @@ class Wavefront:
         """Say what the next symbols are, [A · n] integers in the order of `log_pmf`, and go on to those after them."""
         where, channel = self._next()
         self.work()  # the layers must have seen these positions before they are left
-        self._values[where, :, channel] = values.view(-1, self.n)
+        known = self._values[where, :, channel]
+        known.copy_(values.view_as(known))
         vector = self._vectors[channel][values]
         start = self._starts[channel] if self.model.channels_by == "network" else self._offset
         self._input.write(self._wave, start, vector)

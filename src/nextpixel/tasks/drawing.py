@@ -83,8 +83,8 @@ def choose(log_pmf: Tensor, noise: Tensor, options: SampleOptions) -> Tensor:
     if options.temperature == 0:
         return log_pmf.argmax(1)
     scaled = log_pmf.double()
-    if options.temperature != 1:
-        scaled = scaled / options.temperature
+    if options.temperature != 1:  # the likeliest at 0, which no temperature, however small, takes to minus infinity
+        scaled = (scaled - scaled.amax(1, keepdim=True)) / options.temperature
     if options.top_k and options.top_k < scaled.shape[1]:
         kept = scaled.topk(options.top_k, dim=1)  # exactly k, also where several are equally likely
         scaled = torch.full_like(scaled, -torch.inf).scatter(1, kept.indices, kept.values)

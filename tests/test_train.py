@@ -503,6 +503,32 @@ def test_more_epochs_where_the_schedule_does_not_depend_on_them(digits, tiny, tm
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
 
 
+def test_a_run_that_was_given_more_epochs_keeps_them(digits, tiny, tmp_path, monkeypatch, assert_sentence):
+    settings = {"schedule": "constant", "warmup_steps": 0}
+    fit(tiny(like=digits), digits, tmp_path / "whole", epochs=3, **settings)
+    parts = tmp_path / "parts"
+    fit(tiny(like=digits), digits, parts, epochs=1, **settings)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        with pytest.raises(Interrupted):
+            fit(tiny(like=digits), digits, parts, epochs=3, resume=True, **settings)
+    with pytest.raises(UserError, match="epochs was 3, not 2") as caught:
+        fit(tiny(like=digits), digits, parts, epochs=2, resume=True, **settings)
+    assert_sentence(caught)
+    npx.train(tiny(like=digits), digits, run=parts, resume=True, progress=False)  # as the interruption says
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(parts))
+    assert metrics(tmp_path / "whole") == metrics(parts)
+
+
+def test_more_epochs_do_not_lengthen_the_warm_up(digits, tiny, run, steps_seen):
+    settings = {"schedule": "constant", "learning_rate": 0.01, "batch_size": 8, "warmup_steps": 9}
+    for epochs in (2, 8, 9):  # one step each; two epochs have 28, and a tenth of that is 2
+        with pytest.raises(Interrupted):
+            fit(tiny(like=digits), digits, run, epochs=epochs, resume=epochs > 2, max_minutes=1e-9, **settings)
+    rates = [rate for rate, *_ in steps_seen]
+    assert rates == pytest.approx([0.005, 0.01, 0.01])
+
+
 # The run folder
 
 

@@ -95,15 +95,20 @@ class RunFolder:
         try:
             self.hold()
             self.samples.mkdir(exist_ok=True)
-            about = {
-                "format_version": FORMAT_VERSION,
-                "nextpixel": __version__,
-                "torch": str(torch.__version__),
-                "python": platform.python_version(),
-                "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            }
-            text = yaml.safe_dump({**about, **config}, sort_keys=False, width=1000)
-            durable.write_text(self.config, text)
+        except OSError as error:
+            raise UserError(f"The run folder {self.path} cannot be written ({error.strerror or error}).") from error
+        about = {
+            "format_version": FORMAT_VERSION,
+            "nextpixel": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        }
+        self._write_config({**about, **config})
+
+    def _write_config(self, config: dict[str, Any]) -> None:
+        try:
+            durable.write_text(self.config, yaml.safe_dump(config, sort_keys=False, width=1000))
         except OSError as error:
             raise UserError(f"The run folder {self.path} cannot be written ({error.strerror or error}).") from error
 
@@ -120,6 +125,18 @@ class RunFolder:
             if not isinstance(config.get(part), dict):
                 raise UserError(f"{self.config} is damaged: the part {part!r} is missing.")
         return config
+
+    def lengthen(self, epochs: int) -> None:
+        """Record that the run has more epochs now: it goes on to the last of them however often it is resumed."""
+        if self.writes:
+            config = self.read_config()
+            first = {"first_epochs": self.first_epochs()}
+            self._write_config({**config, **first, "train": {**config["train"], "epochs": epochs}})
+
+    def first_epochs(self) -> int:
+        """How many epochs the run began with, from which the length of its warm-up follows."""
+        config = self.read_config()
+        return int(config.get("first_epochs", config["train"]["epochs"]))
 
     def to_go_on(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest whole checkpoint and its content; None for a run that was stopped before it wrote the first one,

@@ -177,7 +177,8 @@ def train(
         if not folder.config.is_file():
             raise UserError(f"{run} holds no checkpoint to resume from: it is no run.")
         asked = overrides if options is None else {**dataclasses.asdict(options), **overrides}
-        options = resumed_options(folder.read_config()["train"], asked)
+        recorded = folder.read_config()
+        options = resumed_options(recorded["train"], asked)
     else:
         options = dataclasses.replace(options or TrainOptions(), **overrides)
     check_fit(model, data)
@@ -192,8 +193,10 @@ def train(
     if resume:
         folder.hold()
         folder.tidy()
-        if folder.read_config().get("train_sha256", data.train.fingerprint) != data.train.fingerprint:
+        if recorded.get("train_sha256", data.train.fingerprint) != data.train.fingerprint:
             raise UserError(f"The training images of {data.name} are not those that {run} began with: start a new run.")
+        if options.epochs != recorded["train"]["epochs"]:
+            folder.lengthen(options.epochs)
     else:
         folder = RunFolder.fresh(run, f"{model.family}-{data.name}")
         folder.create(
@@ -217,8 +220,8 @@ def train(
 
 def resumed_options(recorded: dict[str, Any], asked: dict[str, Any]) -> TrainOptions:
     """The options of a run that goes on: those recorded, but for what was asked for and may change: what does not
-    decide the result (MAY_CHANGE_ON_RESUME), and more epochs under a schedule that does not depend on their number.
-    UserError for any other difference, or damaged records."""
+    decide the result (MAY_CHANGE_ON_RESUME), and more epochs under a schedule that does not depend on their number (its
+    warm-up stays as long as it was). UserError for any other difference, or damaged records."""
     try:
         # A time limit, and a profile, were meant for one sitting.
         before = TrainOptions(**{**recorded, "max_minutes": 0.0, "profile": False})

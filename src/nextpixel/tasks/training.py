@@ -45,9 +45,9 @@ class TrainingModule(pl.LightningModule):
     """The loss is the negative log-likelihood in bits/dim, of a model of several orders in one order a step; `averaged`
     holds the moving average of the weights."""
 
-    def __init__(self, model: Model, options: TrainOptions, total_steps: int, together: Together):
+    def __init__(self, model: Model, options: TrainOptions, total_steps: int, warmup: int, together: Together):
         super().__init__()
-        self.model, self.options, self.total_steps = model, options, total_steps
+        self.model, self.options, self.total_steps, self.warmup = model, options, total_steps, warmup
         self.tried = False  # to compile
         self.together = together
         self.losses: list[Tensor] = []  # of the passes of this step
@@ -136,8 +136,7 @@ class TrainingModule(pl.LightningModule):
 
     def _rate(self, step: int) -> float:
         """The learning rate at a step, as a share of the highest."""
-        options = self.options
-        warmup = min(options.warmup_steps, self.total_steps // 10)
+        options, warmup = self.options, self.warmup
         if step < warmup:
             return (step + 1) / warmup
         if options.schedule == "cosine":
@@ -172,7 +171,9 @@ def fit(
     if found is None:
         images, told, _ = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
         model.eval().initialise_from_data(images, condition_of(model, told))
-    module = TrainingModule(model.train(), options, total, together)
+    # Of a run that was given more epochs the warm-up stays as it was, or the learning rate would go back into it.
+    first = batches.steps * (folder.first_epochs() if resume else options.epochs)
+    module = TrainingModule(model.train(), options, total, min(options.warmup_steps, first // 10), together)
     bar = TrainProgress(total, options.batch_size, model.dims, show=progress and folder.writes)
     keeper = Keeper(folder, data, options, bar)
     done = 0

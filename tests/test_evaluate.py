@@ -117,6 +117,9 @@ def test_what_is_needed_to_compare_the_figure(tiny, digits):
     assert found.parameters == sum(p.numel() for p in model.parameters())
     assert found.averaged_weights is None
     assert math.isfinite(found.seconds)
+    for training, averaged in (({"averaged": True}, True), ({}, None), ("no table, in a folder made by others", None)):
+        model.card = {"training": training}
+        assert npx.evaluate(model, digits.test[:1]).averaged_weights is averaged
 
 
 @pytest.mark.parametrize("count", [1, 5])

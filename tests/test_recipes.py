@@ -22,8 +22,7 @@ from nextpixel.errors import UserError
 from nextpixel.images import info
 from nextpixel.tasks import looked_once
 from nextpixel.tasks.expected import compare_curve, compare_test, expected_from
-from nextpixel.tasks.recipe_card import read_lines
-from nextpixel.tasks.run_folder import RunFolder
+from nextpixel.tasks.run_folder import RunFolder, read_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = known_presets()

@@ -185,6 +185,7 @@ DAMAGE = {
     "config not JSON": (lambda f: (f / "config.json").write_text("{'family': 1}"), "JSON"),
     "config not text": (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "JSON"),
     "config cut short": (lambda f: cut(f / "config.json", 0.5), "JSON"),
+    "a number that is too long": (lambda f: (f / "config.json").write_text('{"levels": ' + "1" * 5000 + "}"), "JSON"),
     "config nested without end": (lambda f: (f / "config.json").write_text("[" * 100_000), "JSON"),
     "config a list": (lambda f: (f / "config.json").write_text("[1]"), "format_version"),
     "config of another library": (lambda f: (f / "config.json").write_text('{"model_type": "bert"}'), "format_version"),

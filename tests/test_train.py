@@ -588,13 +588,17 @@ def test_a_run_folder_that_cannot_be_made(digits, tiny, tmp_path, assert_sentenc
     assert_sentence(caught)
 
 
-def test_metrics_with_a_torn_last_line_can_be_read(run):
+def test_metrics_with_lines_that_are_torn_or_nonsense_can_be_read(run):
     run.mkdir()
-    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "va')
+    unreadable = ["[" * 100_000, '{"step": ' + "1" * 5000 + "}", '{"step": 2, "va']
+    (run / "metrics.jsonl").write_text("\n".join(['{"step": 1}', *unreadable]))
     assert RunFolder(run).read_metrics() == [{"step": 1}]
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "a: [", "format_version: 99\n", "\x00"])
+BAD = ["", "- 1", "a: [", "format_version: 99\n", "\x00", "a: 2001-13-45", "a: !!timestamp x", "[" * 5000]
+
+
+@pytest.mark.parametrize("text", [*BAD, "a: " + "1" * 5000], ids=lambda text: text[:20])
 def test_a_bad_config_yaml_is_a_user_error(run, text, assert_sentence):
     run.mkdir()
     (run / "config.yaml").write_text(text)

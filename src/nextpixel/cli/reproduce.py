@@ -21,9 +21,9 @@ from nextpixel.tasks.data import DataOptions, describe_data, load_data
 from nextpixel.tasks.expected import UNKNOWN
 from nextpixel.tasks.looked_once import scored_once
 from nextpixel.tasks.nearest import compare
-from nextpixel.tasks.recipe_card import CARDS, append, cost, last_card, make_card, read_lines, sitting
+from nextpixel.tasks.recipe_card import CARDS, append, cost, last_card, make_card, sitting
 from nextpixel.tasks.report import report
-from nextpixel.tasks.run_folder import RunFolder
+from nextpixel.tasks.run_folder import RunFolder, read_lines
 from nextpixel.tasks.train import Interrupted, TrainOptions
 from nextpixel.tasks.train import train as run_training
 

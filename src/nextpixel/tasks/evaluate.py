@@ -110,7 +110,7 @@ def evaluate(
     if not torch.isfinite(all_nats).all():
         raise UserError("The model gives likelihoods that are not finite: its weights are damaged.")
     error = float(all_nats.std() / math.sqrt(len(all_nats))) if len(all_nats) > 1 else None
-    training = getattr(model, "card", {}).get("training", {})
+    training = getattr(model, "card", {}).get("training")
     return Evaluation(
         bits_per_dim=_bits(all_nats.mean(), data),
         nats=float(all_nats.mean()),
@@ -129,7 +129,7 @@ def evaluate(
         data=data.name,
         data_sha256=data.sha256,
         protocol=data.protocol,
-        averaged_weights=training.get("averaged"),
+        averaged_weights=training.get("averaged") if isinstance(training, dict) else None,
         family=model.family,
         parameters=model.parameter_count,
         seconds=time.monotonic() - began,

@@ -61,7 +61,7 @@ def looked_at(folder: RunFolder) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         figures = [found[name] for name in ("bits_per_dim", "nats")]
         whole = all(isinstance(one, float) for one in figures) and found["looks"] and isinstance(found["weights"], str)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise UserError(f"{path}, which holds the figures of the test part, is damaged: start a new run.")

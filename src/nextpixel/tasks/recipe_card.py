@@ -20,7 +20,7 @@ from nextpixel.tasks.expected import compare_curve, compare_test
 from nextpixel.tasks.looked_once import now
 from nextpixel.tasks.machine import machine
 from nextpixel.tasks.nearest import Closeness
-from nextpixel.tasks.run_folder import RunFolder
+from nextpixel.tasks.run_folder import RunFolder, read_lines
 from nextpixel.version import __version__
 
 CARDS = "cards.jsonl"
@@ -109,16 +109,3 @@ def append(path: Path, values: dict[str, Any]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines; none if it is not there. Torn lines (the power went) are left out."""
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            values = json.loads(line)
-            if isinstance(values, dict):
-                found.append(values)
-    return found

@@ -13,6 +13,7 @@ test.json, sittings.jsonl, cards.jsonl: of a recipe, see looked_once and recipe_
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import platform
@@ -117,7 +118,8 @@ class RunFolder:
             raise UserError(f"{self.path} is no run folder: it has no config.yaml.")
         try:
             config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # YAML that names other types than it holds raises nearly anything.
+        except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.config} is damaged: it is not YAML ({str(error).splitlines()[0]}).") from error
         if not isinstance(config, dict) or config.get("format_version") != FORMAT_VERSION:
             raise UserError(f"{self.config} is damaged, or was not written by this version of nextpixel.")
@@ -164,17 +166,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The logged lines; torn ones (the power went) are left out."""
-        if not self.metrics.exists():
-            return []
-        lines = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(values, dict) and isinstance(values.get("step"), int):
-                lines.append(values)
-        return lines
+        return [line for line in read_lines(self.metrics) if isinstance(line.get("step"), int)]
 
     def valid_curve(self) -> dict[int, float]:
         """Bits/dim of the validation images by step."""
@@ -205,6 +197,19 @@ class RunFolder:
             return
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         durable.write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines; none if it is not there. Torn lines (the power went) are left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            values = json.loads(line)
+            if isinstance(values, dict):
+                found.append(values)
+    return found
 
 
 def _made(path: Path) -> bool:

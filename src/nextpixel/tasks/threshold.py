@@ -96,7 +96,7 @@ class Threshold:
             calibration = torch.tensor(found.calibration, dtype=torch.float64)
             checked = calibrate(found.score, calibration, found.false_alarms)
             _ = found.normality
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is damaged: calibrate again (--calibrate NORMAL), or remove it.") from error
         return dataclasses.replace(found, value=checked.value)
 

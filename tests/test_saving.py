@@ -241,7 +241,7 @@ def test_a_wrong_folder_is_one_sentence(saved, damage, assert_sentence):
 
 
 @pytest.mark.parametrize(
-    "where", ["nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "~/model", "", "..", "runs/none"]
+    "where", ["nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "~/model", "", "..", "runs/none", "a" * 300]
 )
 def test_a_place_without_a_model_is_one_sentence(tmp_path, monkeypatch, where, assert_sentence):
     monkeypatch.chdir(tmp_path)

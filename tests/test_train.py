@@ -742,11 +742,13 @@ def test_a_model_that_does_not_fit_the_data_is_refused(digits, tiny, run, option
     assert not run.exists()
 
 
-def test_a_class_conditional_model_needs_labels(digits, tiny, run, assert_sentence):
-    parts = [dataclasses.replace(part, labels=None) for part in (digits.train, digits.valid, digits.test)]
-    with pytest.raises(UserError, match="no labels") as caught:
-        fit(tiny(like=digits, classes=10), Dataset("digits", *parts), run)
+@pytest.mark.parametrize("without", [("train", "valid", "test"), ("valid",)])
+def test_a_class_conditional_model_needs_labels(digits, tiny, run, without, assert_sentence):
+    parts = {name: dataclasses.replace(getattr(digits, name), labels=None) for name in without}
+    with pytest.raises(UserError, match=rf"{getattr(digits, without[0]).name} has no labels") as caught:
+        fit(tiny(like=digits, classes=10), dataclasses.replace(digits, **parts), run)
     assert_sentence(caught)
+    assert not run.exists()
 
 
 def test_the_model_comes_back_ready_for_use(digits, tiny, run):

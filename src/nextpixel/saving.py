@@ -181,7 +181,7 @@ def _local_files(folder: Path) -> tuple[Path, Path]:
 
 def _hub_files(repo: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
     user, slash, name = repo.partition("/")
-    if not slash or "/" in name or not name or user in ("", ".", "..", "~") or Path(user).is_dir():
+    if not slash or "/" in name or not name or user in ("", ".", "..", "~") or os.path.isdir(user):
         raise UserError(
             f"There is no saved model at {repo!r}: give a run or model folder, a hub id such as user/model, or one of "
             f"the names {', '.join(shipped())}." + did_you_mean(repo, shipped())
@@ -253,11 +253,12 @@ def load(model: str | Path, **kwargs: Any) -> Any:
     """A model from a run folder, a saved folder, a shipped name (`nextpixel.shipped()`), or a hub id; in eval mode.
     UserError says what is wrong."""
     path = Path(model)
-    if (path / "model" / CONFIG).is_file():
+    # os.path takes any text for a path: a name may be too long for the file system.
+    if os.path.isfile(path / "model" / CONFIG):
         path = path / "model"
-    elif path.is_dir() and not (path / CONFIG).is_file() and (path / "checkpoints").is_dir():
+    elif os.path.isdir(path / "checkpoints") and not os.path.isfile(path / CONFIG):
         raise UserError(f"{model} is a run that has saved no model yet: go on with nextpixel train --resume {model}.")
-    files = _files(str(path) if path.is_dir() else str(model), kwargs)
+    files = _files(str(path) if os.path.isdir(path) else str(model), kwargs)
     config = _read_config(files[0])
     return _class_of(config.get("model"), str(files[0]))._opened(files, config)
 

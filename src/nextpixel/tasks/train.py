@@ -277,7 +277,8 @@ def check_fit(model: Model, data: Dataset) -> None:
                         f"of {split.name} do not have (Split.told)."
                     )
     if model.classes is not None:
-        if data.train.labels is None:
-            raise UserError(f"The model is class-conditional, but {data.name} has no labels.")
+        for split in (data.train, data.valid):
+            if split.labels is None:
+                raise UserError(f"The model is class-conditional, but {split.name} has no labels.")
         if (data.classes or 0) > model.classes:
             raise UserError(f"{data.name} has {data.classes} classes, the model {model.classes}.")

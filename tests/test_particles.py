@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -233,6 +234,18 @@ def test_systematic_resampling_keeps_every_particle_as_often_as_its_weight_says(
 def test_what_has_no_weight_is_never_drawn():
     shares = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64)
     assert inverse(shares, torch.tensor([0.0, 0.49, 0.5, 1 - 2**-53], dtype=torch.float64)).tolist() == [1, 1, 3, 3]
+
+
+def test_not_even_by_the_largest_noise():
+    """Rounded to 1 it would draw the last particle, whatever its weight."""
+    sets = Sets(1, 4, [[0]])
+    sets.random = [SimpleNamespace(random=lambda: 1 - 2**-53)]
+    sets.weight(torch.tensor([0.0, 0.0, -torch.inf, -torch.inf]))
+    assert sets.one_each().tolist() == [1]
+    sets.weight(torch.tensor([0.0, -torch.inf, 0.0, 0.0]))
+    goes_on = sets.resample()
+    assert goes_on is not None
+    assert goes_on.tolist() == [0, 0, 0, 0]
 
 
 def test_the_guide_is_the_gaussian_it_says_to_be():

@@ -79,8 +79,8 @@ class Sets:
         self.log_evidence = self.log_evidence.clone()
         estimate, shares = self.estimate(), self.shares()
         for number in poor:
-            points = (torch.arange(self.particles) + self.random[number].random()) / self.particles
-            goes_on[number] = number * self.particles + inverse(shares[number], points)
+            points = (np.arange(self.particles) + self.random[number].random()) / self.particles
+            goes_on[number] = number * self.particles + inverse(shares[number], torch.from_numpy(points))
             self.log_evidence[number], self.log_weights[number] = estimate[number], 0.0
         return goes_on.flatten()
 
@@ -91,16 +91,17 @@ class Sets:
     def one_each(self) -> Tensor:
         """One particle of each set, drawn by its weight, [n] numbers among n · P."""
         drawn = [
-            inverse(shares, torch.tensor([random.random()]))
+            inverse(shares, torch.tensor([random.random()], dtype=torch.float64))
             for shares, random in zip(self.shares(), self.random, strict=True)
         ]
         return torch.cat(drawn) + torch.arange(self.n) * self.particles
 
 
 def inverse(shares: Tensor, points: Tensor) -> Tensor:
-    """Where points in [0, 1) fall in the cumulative distribution of shares [P]."""
+    """Where points in [0, 1) fall in the cumulative distribution of shares [P]; both float64."""
     sums = shares.cumsum(0)
-    return torch.searchsorted(sums, points.double() * sums[-1], right=True).clamp_(max=len(shares) - 1)
+    below = torch.nextafter(sums[-1], torch.zeros_like(sums[-1]))  # where a point is 1 by rounding
+    return torch.searchsorted(sums, (points * sums[-1]).clamp(max=below), right=True)
 
 
 def ends(known: Tensor) -> tuple[int, int]:

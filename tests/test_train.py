@@ -671,6 +671,25 @@ def test_a_full_disk_while_the_curve_is_written(digits, tiny, run, monkeypatch, 
         fit(tiny(like=digits), digits, run)
 
 
+def test_a_training_asks_its_device_for_no_float64(digits, tiny, run, monkeypatch):
+    """mps has none. Here all tensors are on the CPU, so those that were brought to it are marked."""
+    cpu, double = torch.Tensor.cpu, torch.Tensor.double
+
+    def marked(self, *args):
+        result = cpu(self, *args)
+        result.brought = True
+        return result
+
+    def checked(self):
+        assert hasattr(self, "brought"), "float64 on the device"
+        return double(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "cpu", marked)
+        patch.setattr(torch.Tensor, "double", checked)
+        fit(tiny(like=digits), digits, run)
+
+
 @pytest.mark.parametrize("step", [1, 3, 6])
 def test_a_loss_that_is_not_a_number_stops_with_a_sentence(digits, tiny, run, monkeypatch, step, assert_sentence):
     """Whenever it happens, also in a run that is over before the next line would be logged."""

@@ -191,7 +191,7 @@ def _fill_exactly(
     stepper = begun(model, source, conditions, first)
     log_p = torch.zeros_like(log_known)
     for values, log_pmf in symbols(stepper, noise, options):
-        log_p += log_pmf.gather(1, values[:, None])[:, 0].double().cpu()
+        log_p += log_pmf.gather(1, values[:, None])[:, 0].cpu().double()
         steps.to(steps.done + 1)
     alone = torch.full((len(source),), torch.inf, dtype=torch.float64)  # no particles compete
     return Drawn(stepper.images.cpu(), log_p, log_known, alone, alone)

@@ -180,7 +180,7 @@ def _scored(model: Model, images: torch.Tensor, told: dict[str, torch.Tensor]) -
     where there are labels, "nats_given_class" [N] and "class_is_right" [N]."""
     if not _marginal(model):
         condition = condition_of(model, told)
-        given = torch.stack([one.log_prob(images, condition) for one in model.each_order()], 1).double().cpu()
+        given = torch.stack([one.log_prob(images, condition) for one in model.each_order()], 1).cpu().double()
         return {"nats": math.log(given.shape[1]) - torch.logsumexp(given, 1), "nats_in_orders": -given}
     each = _given_order_and_class(model, images)
     prior = torch.zeros(1) if model.classes is None else model.log_class_prior().cpu()
@@ -200,7 +200,7 @@ def _given_order_and_class(model: Model, images: torch.Tensor) -> torch.Tensor:
         one.log_prob(images)[:, None] if model.classes is None else one.log_prob_given_classes(images)
         for one in model.each_order()
     ]
-    return torch.stack(each, 1).double().cpu()
+    return torch.stack(each, 1).cpu().double()
 
 
 def check_split(model: Model | Codable, data: Split) -> None:

@@ -59,7 +59,7 @@ class Sets:
 
     def weight(self, log_weights: Tensor) -> None:
         """Multiply the weights, [n · P]."""
-        self.log_weights += log_weights.double().cpu().view(self.n, self.particles)
+        self.log_weights += log_weights.cpu().double().view(self.n, self.particles)
 
     def shares(self) -> Tensor:
         return torch.softmax(self.log_weights, 1)
@@ -137,7 +137,7 @@ def fill(
     stepper = begun(model, source, conditions, first).fork(every)
     log_guide = torch.zeros(n * particles, dtype=torch.float64)  # log ψ, to be divided out at the end
     for at in range(first, last + 1):
-        log_pmf = stepper.log_pmf().double().cpu()
+        log_pmf = stepper.log_pmf().cpu().double()
         if known[at]:
             value = values[:, at].cpu()
             log_weight = log_pmf.gather(1, value[:, None])[:, 0]
@@ -173,6 +173,6 @@ def log_prob_in_sequence(model: Model, images: Tensor, conditions: dict[str, Ten
     for start in range(0, len(images), TOGETHER):
         some = slice(start, start + TOGETHER)
         parts.append(
-            model.in_sequence(model.log_prob_per_symbol(images[some], chosen(conditions, some))).double().cpu()
+            model.in_sequence(model.log_prob_per_symbol(images[some], chosen(conditions, some))).cpu().double()
         )
     return torch.cat(parts)

@@ -99,7 +99,7 @@ def posterior(
     try:
         with Steps(len(images), "finding classes", unit=" images", show=progress) as steps:
             for batch in images.split(batch_size):
-                each = torch.stack([one.log_prob_given_classes(batch) for one in model.each_order()]).double().cpu()
+                each = torch.stack([one.log_prob_given_classes(batch) for one in model.each_order()]).cpu().double()
                 found.append(torch.logsumexp(each, 0) - math.log(len(each)) + prior)
                 steps.to(steps.done + len(batch))
     finally:

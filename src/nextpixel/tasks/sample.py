@@ -104,7 +104,7 @@ def classes_of(model: Model, n: int, condition: Any, seed: int) -> Any:
             raise UserError(f"The condition must be a class, classes, or 'each', not {condition!r}.")
         return torch.arange(n) % classes
     if condition is None:
-        prior = model.get_buffer("class_prior").double().cpu().numpy()
+        prior = model.get_buffer("class_prior").cpu().double().numpy()
         # A stream of its own beside the pictures' noise: pictures stay the same when n grows.
         draws = [np.random.default_rng([seed, index, 1]).random() for index in range(n)]
         drawn = np.searchsorted(np.cumsum(prior / prior.sum()), draws, side="right")

@@ -106,7 +106,8 @@ class TrainingModule(pl.LightningModule):
             return
         with torch.autocast(images.device.type, enabled=False):  # as it will be evaluated
             log_prob = log_prob_among_orders(model, images, condition_of(model, told), first)
-        sums = [self._bits_per_dim(log_prob.double().sum().cpu()), torch.tensor(float(len(images)))]
+        # First to the CPU: mps, which the trainer takes by itself on a Mac, has no float64.
+        sums = [self._bits_per_dim(log_prob.cpu().double().sum()), torch.tensor(float(len(images)))]
         self.valid_sums += torch.stack(sums)
 
     def valid_bits(self) -> float:

@@ -132,6 +132,15 @@ def test_every_weight_is_part_of_the_identity(tiny):
     assert calibrating.identity(model) != before
 
 
+def test_a_number_among_the_weights_is_part_of_it_too(tiny):
+    model = tiny()
+    model.scalar = torch.nn.Parameter(torch.tensor(1.0))
+    before = calibrating.identity(model)
+    with torch.no_grad():
+        model.scalar += 1
+    assert calibrating.identity(model) != before
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextpixel import durable
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.model import Model
@@ -74,9 +75,7 @@ class Threshold:
         path = folder / FILE
         text = json.dumps({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=1)
         try:
-            aside = path.with_suffix(".tmp")
-            aside.write_text(text + "\n", encoding="utf-8")
-            aside.replace(path)
+            durable.write_text(path, text + "\n")
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
         return path
@@ -221,5 +220,5 @@ def identity(model: Model) -> str:
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"\n{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

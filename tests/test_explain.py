@@ -201,7 +201,9 @@ def test_the_next_pixel_is_the_steppers_distribution(tiny):
 
 def test_frames_end_in_the_pictures_that_sample_draws(tiny):
     model = tiny(spread=0.4)
-    frames = sampling_frames(model, 3, frames=7, seed=5)
+    frames = sampling_frames(model.train(), 3, frames=7, seed=5)
+    assert model.training, "the mode is what it was"
+    model.eval()
     assert frames.shape == (8, 3, 1, 4, 5)
     assert not frames[0].any()
     assert torch.equal(frames[-1], npx.sample(model, 3, seed=5, method="cursor").long())

@@ -81,6 +81,16 @@ def test_a_run_with_recomputation_is_the_same_bit_for_bit(digits, tiny, tmp_path
 # bfloat16
 
 
+def test_auto_is_a_cuda_gpu_or_the_cpu(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert acceleration.accelerator("auto") == "cpu"
+    assert acceleration.accelerator("mps") == "mps"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert acceleration.accelerator("auto") == "cuda"
+    assert acceleration.accelerator("cpu") == "cpu"
+
+
 def test_bfloat16_is_refused_where_it_would_be_emulated(digits, tiny, run, monkeypatch, assert_sentence):
     monkeypatch.setattr(acceleration, "processor_features", lambda: "flags : fpu avx2 avx512f")
     with pytest.raises(UserError, match="precision at 32") as caught:

@@ -21,14 +21,22 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them on x86 and on ARM
 
 
+def accelerator(device: str) -> str:
+    """What a training runs on: "auto" is a CUDA GPU where there is one, else the CPU. It is never mps, on which nothing
+    has been tried."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_bfloat16(device: str) -> None:
     """UserError unless the device computes in bfloat16 itself: elsewhere it is emulated, many times slower."""
-    kind = device.partition(":")[0]
-    if kind == "cuda" or (kind == "auto" and torch.cuda.is_available()):
+    kind = accelerator(device.partition(":")[0])
+    if kind == "cuda":
         if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
             return
         raise UserError("This GPU does not compute in bfloat16: leave precision at 32.")
-    if kind == "mps" or (kind == "auto" and torch.backends.mps.is_available()):
+    if kind == "mps":
         raise UserError("Training in bfloat16 is for CUDA GPUs and some CPUs, not for mps: leave precision at 32.")
     if not BFLOAT16_FEATURES & set(processor_features().split()):
         raise UserError("This CPU does not compute in bfloat16: leave precision at 32.")

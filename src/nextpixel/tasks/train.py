@@ -67,7 +67,7 @@ class TrainOptions:
     recompute: bool = False
     """keep only what blocks hand on and compute the rest again for the gradient: less memory for more time"""
     device: str = "auto"
-    """auto, cpu, cuda, mps"""
+    """auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, mps"""
     devices: int = 1
     """processes on each machine, each with a device (or share of the CPU) of its own; torchrun says it by itself"""
     nodes: int = 1

@@ -23,7 +23,7 @@ from nextpixel.errors import UserError
 from nextpixel.images import Dataset
 from nextpixel.model import Model, condition_of
 from nextpixel.saving import load
-from nextpixel.tasks.acceleration import compiled, keep_freed_memory, recomputing, try_compiled
+from nextpixel.tasks.acceleration import accelerator, compiled, keep_freed_memory, recomputing, try_compiled
 from nextpixel.tasks.batches import Batches, InOrder, Item, Told, in_order_of_step, log_prob_among_orders, spaced
 from nextpixel.tasks.keeper import Keeper
 from nextpixel.tasks.loading import name_damaged, workers_for
@@ -106,7 +106,7 @@ class TrainingModule(pl.LightningModule):
             return
         with torch.autocast(images.device.type, enabled=False):  # as it will be evaluated
             log_prob = log_prob_among_orders(model, images, condition_of(model, told), first)
-        # First to the CPU: mps, which the trainer takes by itself on a Mac, has no float64.
+        # First to the CPU: mps has no float64.
         sums = [self._bits_per_dim(log_prob.cpu().double().sum()), torch.tensor(float(len(images)))]
         self.valid_sums += torch.stack(sums)
 
@@ -189,7 +189,7 @@ def fit(
         warnings.simplefilter("ignore")  # advice about workers, devices and loggers that does not apply here
         trainer = pl.Trainer(
             max_epochs=options.epochs,
-            accelerator=options.device,
+            accelerator=accelerator(options.device),
             devices=devices,
             num_nodes=machines,
             strategy=strategy(together.world),

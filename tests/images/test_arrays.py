@@ -86,11 +86,12 @@ def test_channels_are_found_where_only_one_axis_can_be_them(tmp_path, shape, exp
         (array((10, 3, 3, 3)), "ambiguous"),
         (array((10, 5, 4, 6)), "ambiguous"),
         (array((10, 4)), "shape"),
-        (np.zeros((0, 4, 4), np.uint8), "shape"),
-        (array().astype(np.float32), "floats"),
+        (np.zeros((0, 4, 4), np.uint8), "at least one image"),
+        (np.array([{}], dtype=object), r"no \.npy or \.npz file of numbers"),
+        (array().astype(np.float32), r"mine\.npy holds floats"),
         (np.full((10, 4, 4), -1), "-1"),
         (np.array(["a"]), "integer"),
-        (array((2, 4, 5)), "at least 3"),
+        (array((1, 4, 5)), r"too few images \(1\): at least 3"),
     ],
 )
 def test_other_arrays_are_refused_with_a_reason(tmp_path, values, words):

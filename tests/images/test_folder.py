@@ -69,6 +69,18 @@ def test_folders_named_as_splits_are_the_splits(tmp_path):
     assert np.array_equal(data.test.images[0].permute(1, 2, 0).numpy(), pixels(1))
 
 
+@pytest.mark.parametrize("folders", [("Train", "test"), ("train", "test", "others"), ("training", "validation")])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_folders_that_may_have_been_meant_for_splits_are_named_in_a_warning(tmp_path, monkeypatch, folders, lazy):
+    monkeypatch.setenv("NEXTPIXEL_CACHE", str(tmp_path / ".cache"))
+    for folder in folders:
+        for i in range(4):
+            save(tmp_path / folder / f"{i}.png", pixels(i))
+    with pytest.warns(UserWarning, match=r"not taken for splits: .* called train, valid and test"):
+        data = dataset(tmp_path, lazy=lazy)
+    assert data.classes == len(folders)
+
+
 def test_train_and_test_alone_leave_valid_to_be_carved(tmp_path):
     for part, count in (("train", 20), ("test", 3)):
         for i in range(count):
@@ -94,7 +106,7 @@ def test_nothing_to_read_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="no pictures"):
         dataset(tmp_path)
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"None of the 1 pictures.*a\.png"):
+    with pytest.raises(UserError, match=r"No picture in .*1 in all.*a\.png"):
         dataset(tmp_path)
     save(tmp_path / "b.png", pixels(0))
     with pytest.raises(UserError, match="at least 3"), pytest.warns(UserWarning, match="skipped"):

@@ -108,3 +108,17 @@ def test_a_name_wins_over_a_folder_unless_it_is_a_path(tmp_path, monkeypatch):
     assert len(dataset("digits").test) == 297
     with pytest.raises(UserError, match="no pictures"):
         dataset("./digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        (torch.zeros(3, 1, 4, 4), {}, r"a name or a path, not Tensor: save"),
+        (3, {}, "not int"),
+        ("digits", {"levels": "4"}, "whole number, not '4'"),
+        ("digits", {"levels": 4.0}, "whole number, not 4.0"),
+    ],
+)
+def test_arguments_of_other_kinds_are_refused_with_a_sentence(name, options, says):
+    with pytest.raises(UserError, match=says):
+        dataset(name, **options)

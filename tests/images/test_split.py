@@ -57,6 +57,12 @@ def test_choosing_images_gives_a_split_of_them(index, expected):
     assert (chosen.levels, chosen.protocol, chosen.classes) == (17, "17 levels", 3)
 
 
+def test_a_split_says_what_it_is_and_nothing_twice():
+    images = torch.zeros(3, 1, 4, 5, dtype=torch.uint8)
+    assert repr(Split(images, None, 17, "a/test", "17 levels")) == "Split(a/test: 3 x (1, 4, 5), 17 levels, no labels)"
+    assert repr(Split(images, None, 256, "a/test", "8-bit")).endswith("256 levels, no labels, 8-bit)")
+
+
 def test_choosing_what_is_not_there_fails():
     with pytest.raises(IndexError):
         make()[6]

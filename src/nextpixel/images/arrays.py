@@ -24,7 +24,7 @@ import numpy as np
 
 from nextpixel.errors import UserError
 from nextpixel.images.levels import MOST_LEVELS, check_levels
-from nextpixel.images.source import Array, LazySource, Part, Source, StorePart, load_npz
+from nextpixel.images.source import Array, LazySource, Part, Source, StorePart, load_npz, unreadable_array
 from nextpixel.images.store import ArrayStore, pieces
 
 # How images and labels of a part are called; {} is the part.
@@ -40,7 +40,7 @@ def read_arrays(path: Path, levels: int | None) -> Source:
     arrays = load_npz(path)
     found = _find(arrays, path)
     for key, (images, _, _) in found.items():
-        _check_type(images, f"{path} ({key})")
+        _check_type(images, _where(path, key))
     largest = max(int(images.max(initial=0)) for images, _, _ in found.values())
     smallest = min(int(images.min(initial=0)) for images, _, _ in found.values())
     if smallest < 0:
@@ -56,7 +56,7 @@ def read_arrays(path: Path, levels: int | None) -> Source:
     kept = np.uint8 if count <= 256 else np.int32
     parts = {
         key: Part(
-            _channels_last(images, f"{path} ({key})").astype(kept, copy=False),
+            _channels_last(images, _where(path, key)).astype(kept, copy=False),
             _labels(labels, len(images), path),
             _told(arrays, spelling, len(images), path),
         )
@@ -74,7 +74,7 @@ def open_array(path: Path, levels: int | None) -> LazySource:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
-        raise UserError(f"{path} cannot be read ({error}): fetch or write it again.") from error
+        raise unreadable_array(path, error) from error
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} is no .npy file: give one, or name it .npz.")
     _check_type(array, str(path))
@@ -139,15 +139,21 @@ def _find(arrays: dict[str, Array], path: Path) -> dict[str, tuple[Array, Array 
     )
 
 
+def _where(path: Path, part: str) -> str:
+    return str(path) if part == "all" else f"{path} ({part})"
+
+
 def _check_type(images: Array, where: str) -> None:
     if images.dtype.kind == "f":
         raise UserError(
-            f"{where} holds floats, but pixels are integers: save (x * 255).round().astype('uint8') instead, "
-            "with the scale that the values have."
+            f"{where} holds floats, but pixels are integers: save x.round().astype('uint8') of values 0..255, "
+            "(x * 255).round().astype('uint8') of values 0..1."
         )
     if images.dtype.kind not in "iub":
         raise UserError(f"{where} holds {images.dtype}, but pixels are integers: save an integer array.")
-    if len(images.shape) not in (3, 4) or 0 in images.shape:
+    if images.ndim in (3, 4) and 0 in images.shape:
+        raise UserError(f"{where} holds no pixels, its shape is {images.shape}: save at least one image.")
+    if images.ndim not in (3, 4):
         raise UserError(f"{where} has the shape {images.shape}: save [N,H,W], [N,C,H,W] or [N,H,W,C].")
 
 

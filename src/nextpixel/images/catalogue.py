@@ -164,7 +164,8 @@ _ENTRIES = [
         classes=10,  # none from the text files
         licence="CC BY-SA 3.0 (as usually stated for MNIST)",
         source="Larochelle and Murray 2011; labels derived (most likely original), 0.3 % of them uncertain",
-        expects="binarized_mnist.npz (packed bits) or binarized_mnist_{train,valid,test}.amat",
+        expects="binarized_mnist_{train,valid,test}.amat "
+        "(http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/) or binarized_mnist.npz (packed bits)",
         read=read_binarized_mnist,
         checksums={
             "train": (

@@ -3,7 +3,7 @@
 Every file below it with the ending of a format Pillow reads is taken, in sorted order; hidden files are not.
 
 - If the sub-folders with pictures are named train, valid (or val) and test, at least train among them, they are
-  the splits.
+  the splits. Names that are only like these (Train, testing), or other pictures beside them: a warning.
 - If all pictures (of a split) lie in two or more sub-folders, these are the classes, numbered in the order of
   their names.
 - One picture in colour makes all of them RGB; pictures that are all grey have one channel.
@@ -21,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nextpixel.errors import UserError
+from nextpixel.errors import UserError, warn
 from nextpixel.images.decode import UnreadableError, decode, suffixes
 from nextpixel.images.resize import Fit, fit_note, fit_picture
 from nextpixel.images.source import Array, Part, Source
 
 SPLIT_FOLDERS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
+# Names that look as if they were meant for splits.
+_LIKE_SPLITS = {*SPLIT_FOLDERS, "training", "validation", "testing"}
 
 
 @dataclass
@@ -52,7 +54,7 @@ def read_folder(folder: Path, size: tuple[int, int] | None, fit: Fit) -> Source:
         for key, (base, chosen) in by_split(folder, files).items()
     }
     if len(skipped) == len(files):
-        raise UserError(f"None of the {len(files)} pictures in {folder} can be read; the first is {skipped[0]}.")
+        raise UserError(f"No picture in {folder} can be read, of {len(files)} in all; the first is {skipped[0]}.")
     if skipped:
         shown = "; ".join(skipped[:3]) + ("; ..." if len(skipped) > 3 else "")
         warnings.warn(f"{len(skipped)} of {len(files)} pictures in {folder} were skipped: {shown}", stacklevel=4)
@@ -109,6 +111,11 @@ def by_split(folder: Path, files: list[str]) -> dict[str, tuple[str, list[str]]]
     """Split -> (what its names begin with, up to where its classes are counted from; its names)."""
     tops = {name.partition("/")[0] for name in files}
     if "train" not in tops or not tops <= SPLIT_FOLDERS.keys():
+        if alike := sorted(top for top in tops if top.lower() in _LIKE_SPLITS):
+            warn(
+                f"The folders {', '.join(alike)} of {folder} are not taken for splits: for that they must be called "
+                "train, valid and test, at least train, with no other pictures or folders of pictures beside them."
+            )
         return {"all": ("", files)}
     if {"valid", "val"} <= tops:
         raise UserError(f"{folder} holds both valid and val: leave one of them.")

@@ -27,7 +27,9 @@ def storage_dtype(levels: int) -> torch.dtype:
 
 
 def check_levels(levels: int) -> None:
-    """Raises UserError unless 2 <= levels <= 65536."""
+    """Raises UserError unless levels is a whole number, 2 <= levels <= 65536."""
+    if isinstance(levels, str | float):
+        raise UserError(f"The number of levels must be a whole number, not {levels!r}.")
     if not 2 <= levels <= MOST_LEVELS:
         raise UserError(f"The number of levels must be between 2 and {MOST_LEVELS}, not {levels}.")
 

@@ -63,6 +63,11 @@ def dataset(
 
     Raises UserError, in one sentence, for everything that is wrong with the arguments or the files.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise UserError(
+            f"dataset() takes a name or a path, not {type(name_or_path).__name__}: save images as a .npy or .npz file, "
+            "or put them into a Split, and three of these into a Dataset."
+        )
     if binarise is not None and levels not in (None, 2):
         raise UserError(f"binarise= gives 2 levels, so levels={levels} contradicts it: leave one of them out.")
     if binarise is not None:

@@ -34,7 +34,7 @@ def complete(parts: dict[str, Kind], seed: int, cut: tuple[int, int, int] | None
 def _carve(part: Kind, seed: int, name: str) -> tuple[Kind, Kind]:
     count = len(part.images)
     if count < 2:
-        raise UserError(f"{name} has {count} training images: at least 2 are needed to set some aside.")
+        raise UserError(f"{name} has too few training images ({count}): at least 2 are needed to set some aside.")
     aside = min(5000, max(1, count // 10))
     order = np.random.default_rng(seed).permutation(count)
     return _take(part, order[:-aside]), _take(part, order[-aside:])
@@ -43,7 +43,7 @@ def _carve(part: Kind, seed: int, name: str) -> tuple[Kind, Kind]:
 def _cut(part: Kind, seed: int, cut: tuple[int, int, int] | None, name: str) -> dict[str, Kind]:
     count = len(part.images)
     if count < 3:
-        raise UserError(f"{name} has {count} images: at least 3 are needed for train, valid and test.")
+        raise UserError(f"{name} has too few images ({count}): at least 3 are needed for train, valid and test.")
     tenth = max(1, count // 10)
     train, valid, _ = cut or (count - 2 * tenth, tenth, tenth)
     order = np.random.default_rng(seed).permutation(count)

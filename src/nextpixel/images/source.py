@@ -79,7 +79,16 @@ def load_npz(path: Path) -> dict[str, Array]:
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except Exception as error:  # zip, zlib, header and value errors alike: the file is not what it should be
-        raise UserError(f"{path} cannot be read ({error}): fetch or write it again.") from error
+        raise unreadable_array(path, error) from error
+
+
+def unreadable_array(path: Path, error: Exception) -> UserError:
+    """What to say of a file that numpy cannot read."""
+    if "allow_pickle" in str(error) or "Python objects" in str(
+        error
+    ):  # numpy's advice for all that is no array of numbers
+        return UserError(f"{path} is no .npy or .npz file of numbers: write them with np.save or np.savez.")
+    return UserError(f"{path} cannot be read ({error}): fetch or write it again.")
 
 
 def array_sha256(array: Array) -> str:

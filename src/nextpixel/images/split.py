@@ -115,7 +115,9 @@ class Split:
 
     def __repr__(self) -> str:
         labels = "no labels" if self.labels is None else f"labels 0..{(self.classes or 0) - 1}"
-        return f"Split({self.name}: {len(self)} x {self.shape}, {self.levels} levels, {labels}, {self.protocol})"
+        levels = f"{self.levels} levels"
+        about = "" if self.protocol == levels else f", {self.protocol}"
+        return f"Split({self.name}: {len(self)} x {self.shape}, {levels}, {labels}{about})"
 
 
 @dataclass(frozen=True, eq=False)

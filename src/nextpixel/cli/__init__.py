@@ -25,9 +25,13 @@ def main() -> None:
     if not debug:
         warnings.showwarning = _say_warning
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
-    from nextpixel.cli.app import app
-    from nextpixel.tasks.processes import first_process
-    from nextpixel.tasks.train import Interrupted
+    try:
+        from nextpixel.cli.app import app
+        from nextpixel.tasks.processes import first_process
+        from nextpixel.tasks.train import Interrupted
+    except KeyboardInterrupt:  # the imports take a second or two
+        _say("Stopped.")
+        raise SystemExit(130) from None
 
     try:
         status = app(standalone_mode=False)

@@ -26,7 +26,9 @@ from nextpixel.tasks.export import save_pictures
 from nextpixel.tasks.pictures import Pictures, check_new, read_array, read_files, write_files
 from nextpixel.tasks.processes import first_process
 
-Model = Annotated[str, typer.Argument(help="model, better frozen: its folder, or hub id", show_default=False)]
+Model = Annotated[
+    str, typer.Argument(help="model, better frozen: its folder, shipped name, or hub id", show_default=False)
+]
 ArchiveFile = Annotated[Path, typer.Argument(help="an archive that compress wrote", show_default=False)]
 Verified = Annotated[Path, typer.Argument(help="an archive, or the folder of a model", show_default=False)]
 MaybeModel = Annotated[
@@ -35,9 +37,10 @@ MaybeModel = Annotated[
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel compress my-model scans/ --out scans.npx")(compress)
-    app.command(epilog="Example: nextpixel decompress scans.npx my-model --out scans-again")(decompress)
-    app.command(epilog="Example: nextpixel verify scans.npx my-model")(verify)
+    first = "after the example of compress"
+    app.command(epilog="Example: nextpixel compress digits digits --out digits.npx")(compress)
+    app.command(epilog=f"Example: nextpixel decompress digits.npx digits --out again.npz, {first}")(decompress)
+    app.command(epilog=f"Example: nextpixel verify digits.npx digits, {first}")(verify)
 
 
 def _new_archive(out: Path) -> Path:
@@ -52,6 +55,7 @@ def _array_or_folder(out: Path) -> Path:
     if out.suffix.lower() not in (".npz", ".npy", ""):
         raise UserError(f"The name {out.name} must end in .npz or .npy, or have no ending for a folder.")
     check_new(out)  # again when it is written, but decoding may take hours
+    writable(out / "0.png" if out.is_dir() else out)
     return out
 
 
@@ -139,8 +143,11 @@ def verify(
     *,
     options: decompressing.DecompressOptions,
 ) -> None:
-    """Check an archive, writing nothing: with its model every pixel, without it the coded bytes only. Of a model's
-    folder it is checked that it can be used here: that it opens whole and, if it is frozen, that it is proved."""
+    """Check an archive, writing nothing: with its model every pixel, without it the coded bytes only.
+
+    Of a model's folder it is checked that it can be used here: that it opens whole and, if it is frozen, that it is
+    proved.
+    """
     if archive.is_dir():
         _verify_model(str(archive), device, json_file)
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from nextpixel.cli.output import writable
+from nextpixel.cli.output import json_file, writable
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset, Split
 from nextpixel.images.arrays import read_told
@@ -27,7 +27,12 @@ ModelPath = Annotated[
         help="run folder, saved model's folder, shipped name (nextpixel models), or hub id", show_default=False
     ),
 ]
-Json = Annotated[Path | None, typer.Option("--json", callback=writable, help="also write the result to this file")]
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", callback=json_file, help="also write the result to this file; -: to standard output, and nothing else"
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps")]
 Class = Annotated[str, typer.Option("--class", help="class of all pictures, or 'each' for all classes in turn")]
 

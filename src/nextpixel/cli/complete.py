@@ -35,7 +35,7 @@ from nextpixel.tasks.export import save_pictures
 
 
 def add_to(app: typer.Typer) -> None:
-    example = "nextpixel complete nextpixel-demo/run --box 2,2,4,4 --fills 3 --out completions.png --gif filling.gif"
+    example = "nextpixel complete digits --box 2,2,4,4 --fills 3 --out completions.png --gif filling.gif"
     app.command(epilog=f"Example: {example}")(complete)
 
 

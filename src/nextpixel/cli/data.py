@@ -41,7 +41,7 @@ def fetch(names: Annotated[list[str], typer.Argument(help="data sets to download
         console().print(f"{name}: {images.fetch(name)}")
 
 
-@app.command(epilog="Example: nextpixel data verify mnist --data-dir ~/data")
+@app.command(epilog="Example: nextpixel data verify digits")
 def verify(
     names: Annotated[list[str], typer.Argument(help="data sets to check")],
     data_dir: DataDir = "",
@@ -52,7 +52,7 @@ def verify(
         table(f"{name}: as published", list(found.items()), ("part", "SHA-256 of the pixels"))
 
 
-@app.command(epilog="Example: nextpixel data codes codes.npz --levels 512")
+@app.command(epilog="Example: nextpixel data codes digits")
 @flags_of(images=DataOptions)
 def codes(
     data: Annotated[str, typer.Argument(help="name or path", show_default=False)],

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 
 from nextpixel import figures
-from nextpixel.cli.output import console, table
+from nextpixel.cli.output import console, table, writable
 from nextpixel.image_model import build
 from nextpixel.images.pictures import grid
 from nextpixel.saving import load
@@ -34,7 +35,9 @@ def run_demo(out: Path, epochs: int = 0) -> dict[str, Any]:
     say = console().print
     data = load_data("digits")
     classes = data.classes or 0
-    say(f"Training a class-conditional Gated PixelCNN on {len(data.train):,} digits of 8x8 pixels, 17 levels.")
+    writable(out / "samples.png")
+    about = f"Training a class-conditional Gated PixelCNN on {len(data.train):,} digits of 8x8 pixels, 17 levels."
+    typer.echo(about, err=True)
     run = RunFolder.fresh(out / "run" if not (out / "run").exists() else None, "demo")
     options = TrainOptions(**{**vars(TRAINING), **({"epochs": epochs} if epochs else {})})
     torch.manual_seed(options.seed)

@@ -27,9 +27,8 @@ FIGURES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR@95TPR"}
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel detect run-0 run-1 --normal fashion_mnist --anomalies mnist --levels 16")(
-        detect
-    )
+    example = "nextpixel detect fashion-mnist --normal fashion_mnist --anomalies mnist --limit 500"
+    app.command(epilog=f"Example: {example}")(detect)
 
 
 @flags_of(options=ScoreOptions, images=DataOptions)

@@ -30,7 +30,7 @@ NAMES = ", ".join(EXPLANATIONS)
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel explain blind-spot masks --format svg --out lecture")(explain)
-    app.command(epilog="Example: nextpixel report nextpixel-demo/run --out demo.html")(report)
+    app.command(epilog="Example: nextpixel report nextpixel-demo/run --out demo.html, after nextpixel demo")(report)
 
 
 def explain(
@@ -89,6 +89,8 @@ def report(
     data_dir: Annotated[str, typer.Option(help="folder that holds the named data sets already")] = "",
 ) -> None:
     """One HTML file about a run: figures, curve, samples, completions, surprise, and how to make it again."""
+    if out is None and run.is_dir():
+        writable(run / "report.html")
     data: Dataset | None = None
     why = ""
     try:

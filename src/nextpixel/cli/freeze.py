@@ -10,7 +10,7 @@ import typer
 
 from nextpixel.cli.arguments import Json, ModelPath, open_data, open_model, split_of
 from nextpixel.cli.options import flags_of
-from nextpixel.cli.output import console, table, write_json
+from nextpixel.cli.output import console, table, writable, write_json
 from nextpixel.exact import TOLERATED, ExactModel
 from nextpixel.exact import freeze as run_freeze
 from nextpixel.tasks.batches import spaced
@@ -25,11 +25,12 @@ FOLDER = Path("frozen")
 def _new_folder(out: Path) -> Path:
     """Without a frozen model its archives cannot be read, nor a trained one be trained: neither is overwritten."""
     check_new(out)
+    writable(out / "config.json" if out.is_dir() else out)
     return out
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel freeze nextpixel-demo/run --out frozen")(freeze)
+    app.command(epilog="Example: nextpixel freeze digits --out frozen")(freeze)
 
 
 @flags_of(images=DataOptions)

@@ -30,14 +30,16 @@ config_app = typer.Typer(help="Show a run's options, or start a file of them.", 
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel check nextpixel-demo/run")(check)
-    app.command(epilog="Example: nextpixel info nextpixel-demo/run")(info)
+    app.command(epilog="Example: nextpixel check digits")(check)
+    app.command(epilog="Example: nextpixel info digits")(info)
     app.command(epilog="Example: nextpixel families --verbose")(families)
     app.command(epilog="Example: nextpixel models")(models)
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="run folder, saved model, hub id, or the name of a family")],
+    model: Annotated[
+        str, typer.Argument(help="run folder, saved model, shipped name, hub id, or the name of a family")
+    ],
     channels: Annotated[int, typer.Option(min=1, max=16, help="channels, when a family is checked")] = 1,
     levels: Annotated[int, typer.Option(min=2, max=1024, help="levels, when a family is checked")] = 2,
     orders: Annotated[str, typer.Option(help="orders of prediction, as for train, when a family is checked")] = "",
@@ -71,7 +73,7 @@ def check(
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="run folder, saved model's folder, hub id, or an archive")],
+    model: Annotated[str, typer.Argument(help="run folder, saved model's folder, shipped name, hub id, or an archive")],
     json_file: Json = None,
 ) -> None:
     """What a saved model is: family, sizes, what it was trained on, its figures; or what an archive holds."""
@@ -129,7 +131,7 @@ def families(
     )
 
 
-@config_app.command(epilog="Example: nextpixel config show nextpixel-demo/run")
+@config_app.command(epilog="Example: nextpixel config show nextpixel-demo/run, after nextpixel demo")
 def show(run: Annotated[Path, typer.Argument(help="run folder", show_default=False)]) -> None:
     """Print the options with which a run was made."""
     console().print(
@@ -137,7 +139,7 @@ def show(run: Annotated[Path, typer.Argument(help="run folder", show_default=Fal
     )
 
 
-@config_app.command(epilog="Example: nextpixel config init train.yaml, then nextpixel train mnist --config train.yaml")
+@config_app.command(epilog="Example: nextpixel config init train.yaml, then nextpixel train digits --config train.yaml")
 def init(path: Annotated[Path, typer.Argument(help="file to write", show_default=False)]) -> None:
     """Write a file with every option of `train` at its default, ready to be edited."""
     if path.exists():

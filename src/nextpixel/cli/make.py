@@ -68,7 +68,7 @@ class ModelOptions:
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: nextpixel demo --out my-first-run")(demo)
-    app.command(epilog="Example: nextpixel train mnist --binarise dynamic --epochs 5 --option layers=8")(train)
+    app.command(epilog="Example: nextpixel train digits --epochs 5 --option layers=4 --option features=32")(train)
 
 
 def demo(

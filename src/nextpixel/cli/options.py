@@ -107,7 +107,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         why = getattr(error, "strerror", None) or "it is no text"
         raise UserError(f"{path} cannot be read ({why}).") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+        where = getattr(error, "problem_mark", None)
+        line = "" if where is None else f", line {where.line + 1}"
+        raise UserError(f"{path} is not YAML{line}: {str(error).splitlines()[0]}.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold lines such as 'epochs: 10'.")
     return values
@@ -139,4 +141,6 @@ def _typed(value: str, kind: type, text: str) -> Any:
     try:
         return kind(value)
     except ValueError as error:
-        raise UserError(f"{text!r}: the value must be of type {kind.__name__}.") from error
+        wanted = {int: "a whole number", float: "a number"}.get(kind, f"of type {kind.__name__}")
+        apart = " (give each option its own flag)" if "," in value else ""
+        raise UserError(f"{text!r}: the value must be {wanted}{apart}.") from error

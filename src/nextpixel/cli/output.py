@@ -5,20 +5,26 @@ from __future__ import annotations
 import errno
 import json
 import tempfile
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from nextpixel import durable
 from nextpixel.errors import UserError
 
+STDOUT = Path("-")  # what --json calls standard output
+_for_json: ContextVar[bool] = ContextVar("for_json", default=False)  # whether standard output is for JSON alone
+
 
 def console() -> Console:
+    stderr = _for_json.get()
     # Not a terminal: wide enough that nothing is folded or cut.
-    probe = Console(markup=False)  # brackets in names of files are no markup
-    return probe if probe.is_terminal else Console(width=160, markup=False)
+    probe = Console(markup=False, stderr=stderr)  # brackets in names of files are no markup
+    return probe if probe.is_terminal else Console(width=160, markup=False, stderr=stderr)
 
 
 def table(title: str, rows: list[tuple[Any, ...]], columns: tuple[str, ...] = ("", "")) -> None:
@@ -51,8 +57,18 @@ def writable(path: Path | None) -> Path | None:
     return path
 
 
+def json_file(path: Path | None) -> Path | None:
+    """Callback of --json: a file that can be written, or "-", which leaves standard output to the JSON: tables then go
+    to standard error."""
+    _for_json.set(path == STDOUT)
+    return path if path == STDOUT else writable(path)
+
+
 def write_json(path: Path | None, values: dict[str, Any]) -> None:
     if path is None:
+        return
+    if path == STDOUT:
+        typer.echo(json.dumps(values, indent=2))
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,4 +78,4 @@ def write_json(path: Path | None, values: dict[str, Any]) -> None:
 
 
 def _numbers(rows: list[tuple[Any, ...]], index: int) -> bool:
-    return all(str(row[index])[:1].isdigit() for row in rows)
+    return all(str(row[index]).lstrip("-")[:1].isdigit() for row in rows)

@@ -35,9 +35,7 @@ Limit = Annotated[int, typer.Option(min=0, help="this many images only, evenly s
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel score my-model scans/ --calibrate normal/ --out scores.csv --maps heat.png")(
-        score
-    )
+    app.command(epilog="Example: nextpixel score digits --by typicality --out scores.csv --maps heat.png")(score)
 
 
 def _table_file(out: Path | None) -> Path | None:

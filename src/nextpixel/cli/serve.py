@@ -24,7 +24,7 @@ CONNECTIONS = 256  # at a time; each may hold a request in memory
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel serve nextpixel-demo/run")(serve)
+    app.command(epilog="Example: nextpixel serve digits")(serve)
 
 
 @flags_of(limits=Limits)

@@ -43,9 +43,9 @@ from nextpixel.tasks.processes import first_process
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(epilog="Example: nextpixel evaluate runs/gated_pixelcnn-mnist --json card.json")(evaluate)
-    app.command(epilog="Example: nextpixel sample nextpixel-demo/run -n 100 --class each --out samples.png")(sample)
-    app.command(epilog="Example: nextpixel push nextpixel-demo/run my-name/my-model")(push)
+    app.command(epilog="Example: nextpixel evaluate digits --json card.json")(evaluate)
+    app.command(epilog="Example: nextpixel sample digits -n 100 --class each --out samples.png")(sample)
+    app.command(epilog="Example: nextpixel push digits my-name/my-model")(push)
 
 
 @flags_of(options=evaluating.EvaluateOptions, images=DataOptions)

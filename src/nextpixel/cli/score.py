@@ -148,7 +148,10 @@ def _folder(where: str) -> Path:
     for path in (Path(where) / "model", Path(where)):
         if (path / "config.json").is_file():
             return path
-    raise UserError(f"{where} is no folder here, so no threshold can be saved in it: save the model in one first.")
+    raise UserError(
+        f"{where} is no folder here, so no threshold can be saved in it: save the model in one first, in Python "
+        f"npx.load({where!r}).save_pretrained('FOLDER')."
+    )
 
 
 def saved_threshold(

@@ -37,7 +37,10 @@ def detect(
     normality = None
     if reference is not None:
         if len(reference) <= NEIGHBOURS:
-            raise UserError(f"The reference has {len(reference)} images: give more than {NEIGHBOURS}.")
+            raise UserError(
+                f"The score distance compares with {len(reference)} normal images: give it more than {NEIGHBOURS} as the "
+                "reference (--limit counts them too), or none."
+            )
         if {_key(image) for image in reference.images} & {_key(image) for image in normal.images}:
             raise UserError(
                 "Some of the normal images are in the reference too: take others, or the figures would be too good."

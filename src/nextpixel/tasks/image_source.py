@@ -61,7 +61,10 @@ def _folder(folder: Path, options: DataOptions) -> tuple[Split, list[str]]:
         what = f"only pictures that cannot be read, such as {skipped[0]}" if skipped else "no pictures"
         raise UserError(f"{folder} holds {what}: give the folder they are in.")
     if skipped:
-        warnings.warn(f"{len(skipped)} pictures were skipped: {'; '.join(skipped[:3])}", stacklevel=2)
+        warnings.warn(
+            f"{len(skipped)} of {len(kept) + len(skipped)} pictures were skipped: {'; '.join(skipped[:3])}",
+            stacklevel=2,
+        )
     if not options.channels and any(len(image) == 3 for image in found):
         found = [to_rgb(image[None])[0] for image in found]
     sizes = {image.shape for image in found}

@@ -133,7 +133,7 @@ def _pixels(path: Path, channels: int, levels: int) -> tuple[str, Tensor]:
         raise UserError(f"{path} has the colour mode {stored.mode}: convert it to RGB first, which changes colours.")
     mode = "1" if stored.mode == "1" else picture.mode
     if channels not in (1, 3) or (channels == 1 and len(pixels) == 3):
-        raise UserError(f"{path} is in colour, and the model is for {channels} channels: it cannot be coded as it is.")
+        raise UserError(f"{path} is in colour, and the model is for {channels} channel: take a model of RGB pictures.")
     if levels == 2:
         if not ((pixels == 0) | (pixels == 255)).all():
             raise UserError(f"{path} is not black and white, and the model has 2 levels: it cannot be coded as it is.")

@@ -18,7 +18,7 @@ from nextpixel.coding.pieces import Run, blank, groups
 from nextpixel.errors import UserError
 from nextpixel.images import Split
 from nextpixel.tasks.compress import codable
-from nextpixel.tasks.pictures import write_files
+from nextpixel.tasks.pictures import read_files, write_files
 
 MODELS = {
     "binary": IntegerModel((1, 6, 5), 2),
@@ -365,3 +365,9 @@ def test_a_model_section_that_is_none(section, assert_sentence):
 
 def test_a_model_section():
     assert unpack_model(pack_model(b"{}", b"weights")[4:]) == (b"{}", b"weights")
+
+
+def test_picture_files_are_not_for_models_of_other_channels(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="is for 4 channels, and picture files have 1 or 3: pass a .npy"):
+        read_files([tmp_path / "a.png"], channels=4, levels=256)

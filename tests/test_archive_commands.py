@@ -211,7 +211,7 @@ def test_one_chunk(using, nextpixel, tmp_path):
         ("compress m deep.png", "more than 8 bits"),
         ("compress m deep.ppm", "more than 8 bits"),
         ("compress m deep.sgi", "more than 8 bits"),
-        ("compress m colour.png", "is in colour, and the model is for 1 channel: take"),
+        ("compress m colour.png", "is in colour, and the model is for grey pictures"),
         ("compress m cmyk.tif", "has the colour mode CMYK"),
         ("compress m film.gif", "holds 2 frames"),
         ("compress m text.png", "cannot be read as a picture (it is damaged, or no picture)"),

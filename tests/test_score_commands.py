@@ -163,3 +163,15 @@ def test_parquet_without_pyarrow(saved, nextpixel, monkeypatch):
 def test_the_same_split_twice_is_no_reference(saved, nextpixel):
     ended = nextpixel("detect", saved, "--normal", "digits", "--anomalies", "digits", "--reference-split", "test")
     assert "must not be the same" in ended.error()
+
+
+def test_too_few_images_for_a_reference(saved, nextpixel):
+    ended = nextpixel("detect", saved, "--normal", "digits", "--anomalies", "digits", "--limit", "10")
+    assert ended.status == 2
+    assert "compares with 10 normal images: give it more than 10 as reference (--limit counts" in ended.error()
+
+
+def test_a_threshold_of_a_shipped_model_needs_a_folder(nextpixel):
+    ended = nextpixel("score", "digits", "digits", "--limit", "5", "--calibrate", "digits")
+    assert ended.status == 2
+    assert "npx.load('digits').save_pretrained('FOLDER')" in ended.error()

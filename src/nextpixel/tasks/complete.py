@@ -237,8 +237,8 @@ def _order_for(model: Model, masks: Tensor, options: CompleteOptions) -> tuple[M
                 return one, True
         if options.method == "exact":
             raise UserError(
-                f"The known pixels must come before all others in {model.order_in_words}, or the fills are not exact: "
-                "leave method='exact' out (--method exact)."
+                f"The known pixels must come before all others in {model.order_in_words}; pixels known later in it "
+                "cannot be taken into account exactly: leave method='exact' (--method exact) out."
             )
     return max(several, key=lambda one: int(_in_sequence(one, masks).long().cumprod(1).sum())), False
 

@@ -38,7 +38,7 @@ def detect(
     if reference is not None:
         if len(reference) <= NEIGHBOURS:
             raise UserError(
-                f"The score distance compares with {len(reference)} normal images: give it more than {NEIGHBOURS} as the "
+                f"The score distance compares with {len(reference)} normal images: give it more than {NEIGHBOURS} as "
                 "reference (--limit counts them too), or none."
             )
         if {_key(image) for image in reference.images} & {_key(image) for image in normal.images}:

@@ -132,8 +132,12 @@ def _pixels(path: Path, channels: int, levels: int) -> tuple[str, Tensor]:
     if stored.mode in ("CMYK", "YCbCr"):
         raise UserError(f"{path} has the colour mode {stored.mode}: convert it to RGB first, which changes colours.")
     mode = "1" if stored.mode == "1" else picture.mode
-    if channels not in (1, 3) or (channels == 1 and len(pixels) == 3):
-        raise UserError(f"{path} is in colour, and the model is for {channels} channel: take a model of RGB pictures.")
+    if channels not in (1, 3):
+        raise UserError(
+            f"The model is for {channels} channels, and picture files have 1 or 3: pass a .npy or .npz array."
+        )
+    if channels == 1 and len(pixels) == 3:
+        raise UserError(f"{path} is in colour, and the model is for grey pictures: take one of pictures in colour.")
     if levels == 2:
         if not ((pixels == 0) | (pixels == 255)).all():
             raise UserError(f"{path} is not black and white, and the model has 2 levels: it cannot be coded as it is.")

@@ -369,5 +369,5 @@ def test_a_model_section():
 
 def test_picture_files_are_not_for_models_of_other_channels(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="is for 4 channels, and picture files have 1 or 3: pass a .npy"):
+    with pytest.raises(UserError, match="is for 4 channels, and picture files have 1 or 3"):
         read_files([tmp_path / "a.png"], channels=4, levels=256)

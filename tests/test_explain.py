@@ -268,6 +268,7 @@ def test_figures_of_some_families_or_a_sentence(what, family, tmp_path, assert_s
 @pytest.mark.parametrize("family", ["gated_pixelcnn", "made", "nade"])
 def test_figures_of_models_that_have_learnt(tmp_path, quick, family):
     files = npx.explain(["sampling", "distribution"], family, tmp_path)
+    assert [path.name for path in npx.explain("distribution", family, tmp_path / "one")][:1] == [files[1].name]
     assert [file.name for file in files] == ["sampling.gif", "distribution.png", "captions.md"]
     with Image.open(files[0]) as gif:
         assert gif.n_frames == 33

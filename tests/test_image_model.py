@@ -50,6 +50,7 @@ def test_symbols_sum_to_the_image(tiny):
     per_symbol = model.log_prob_per_symbol(x)
     assert per_symbol.shape == x.shape
     torch.testing.assert_close(per_symbol.flatten(1).sum(1), model.log_prob(x), atol=1e-10, rtol=0)
+    assert torch.equal(model(x), model.log_prob(x))
     # The first symbol has a distribution of its own too, which does not depend on the image.
     assert (per_symbol[:, 0, 0, 0] < 0).all()
     picked = model.log_pmf(x).gather(-1, x[..., None])[..., 0]

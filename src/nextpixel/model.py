@@ -93,6 +93,10 @@ class Model(HubModel):
             "parameters": f"{self.parameter_count:,}",
         }
 
+    def forward(self, x: Tensor, condition: object = None) -> Tensor:
+        """`model(x)` is `model.log_prob(x)`."""
+        return self.log_prob(x, condition)
+
     def log_prob_given(self, x: Tensor, condition: object) -> Tensor:
         """log p of every symbol given all earlier ones and the whole condition, nats, [N, C, H, W]; x is checked."""
         raise NotImplementedError
@@ -156,7 +160,8 @@ class Model(HubModel):
         """log p(x | condition), nats per image, [N]; differentiable.
 
         A class-conditional model without a class gives the exact marginal log Σ_y p(y) p(x|y), with the class
-        frequencies of its training data as p(y).
+        frequencies of its training data as p(y). In training mode dropout counts: the likelihood of what was trained is
+        that of `model.eval()`.
         """
         if condition is not None or not self._class_only:
             return self.log_prob_per_symbol(x, condition).flatten(1).sum(1)

@@ -155,7 +155,8 @@ def _is_deep(picture: Image.Image, header: bytes) -> bool:
         bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (8,))
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8
     if picture.format == "PPM":  # of colours, too, of which Pillow keeps 8 bits; its decoder is told the largest value
-        told = picture.tile[0].args if picture.tile else ()
+        tile = getattr(picture, "tile", None)
+        told = tile[0].args if tile else ()
         return picture.mode.startswith("I") or (isinstance(told, tuple) and int(told[-1]) > 255)
     if picture.format == "SGI":
         return header[3:4] == b"\2"  # bytes a value

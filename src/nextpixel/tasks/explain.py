@@ -18,7 +18,7 @@ from nextpixel.tasks.explanations import EXPLANATIONS, Drawn, NoSuchFigureError
 
 
 def explain(
-    what: Sequence[str] = (),
+    what: str | Sequence[str] = (),
     model: Model | str | None = None,
     out: str | Path = "explained",
     *,
@@ -31,14 +31,15 @@ def explain(
 ) -> list[Path]:
     """Draw figures into the folder `out`, with captions.md; returns the files.
 
-    what: names from `EXPLANATIONS`; none: all that exist for the model. model: one to be explained, or the name of a
-    family of which a small one is built with `options`; None: each figure chooses. kind: "png" or "svg" (animations are
-    GIFs). picture: uint8 [C, H, W] for what is shown on a picture; images: of the model's data; layer: whose mask to
-    show (default: one of every kind). tell: is called with a line on each figure. Raises UserError for unknown names,
-    for a figure that does not exist for the model, and for a folder that cannot be written.
+    what: a name or names from `EXPLANATIONS`; none: all that exist for the model. model: one to be explained, or the
+    name of a family of which a small one is built with `options`; None: each figure chooses. kind: "png" or "svg"
+    (animations are GIFs). picture: uint8 [C, H, W] for what is shown on a picture; images: of the model's data; layer:
+    whose mask to show (default: one of every kind). tell: is called with a line on each figure. Raises UserError for
+    unknown names, for a figure that does not exist for the model, and for a folder that cannot be written.
     """
     if kind not in ("png", "svg"):
         raise UserError(f"Figures are written as png or svg, not {kind!r}.")
+    what = [what] if isinstance(what, str) else what
     for name in what:
         if name not in EXPLANATIONS:
             raise UserError(

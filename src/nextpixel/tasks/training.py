@@ -184,7 +184,7 @@ def fit(
         folder.forget_after(done)
         bar.start_at(done)
         if done >= total:
-            bar.say(f"{folder.path} is finished: all {options.epochs} epochs are done.")
+            bar.say(f"{folder.path} is finished: {options.epochs} of {options.epochs} epochs are done.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about workers, devices and loggers that does not apply here
         trainer = pl.Trainer(

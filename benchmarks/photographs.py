@@ -1,9 +1,9 @@
-"""Archives of the 24 Kodak photographs, each coded by the local model that has not seen it, beside standard codecs.
+"""Archives of Kodak photographs by local models that have not seen them, beside standard codecs.
 
-python -m benchmarks.photographs [--runs runs/codec] [--data-dir ../shared/data] [--threads 2] [--photographs 24]
+python -m benchmarks.photographs [--runs runs/codec] [--data-dir ../shared/data] [--threads 2]
 
-The models are two: `photographs` of the package, which has seen crops of those with an even number, and kodak-odd of
-benchmarks/codec_models.py. Pictures are whole, not cut into tiles: a
+`photographs` of the package was trained on crops of those with even numbers and codes the twelve with odd ones; the
+others are coded if kodak-odd of benchmarks/codec_models.py has been trained. Pictures are whole, not cut into tiles: a
 model of this family decodes a diagonal at a time. Every archive is decoded and compared with the pixels.
 """
 
@@ -29,12 +29,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/codec"))
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("NEXTPIXEL_DATA"))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--photographs", type=int, default=24)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
-    for odd, name in ((True, "photographs"), (False, str(args.runs / "kodak-odd"))):
-        chosen = photographs(Path(args.data_dir or ".") / "kodak", odd)[: args.photographs // 2]
+    models = [(True, "photographs"), (False, str(args.runs / "kodak-odd"))]
+    for odd, name in models if Path(models[1][1]).exists() else models[:1]:
+        chosen = photographs(Path(args.data_dir or ".") / "kodak", odd)
         corner = Split(chosen[0][1][None, :, :128, :128], None, 256, "a corner", "8-bit")
         exact = npx.freeze(npx.load(name), corner)
         for title, image in chosen:

@@ -37,7 +37,7 @@ class Seen(Exception):  # noqa: N818 - it ends a command, it is no error
 
 
 def test_there_is_one_for_each_data_set_and_budget():
-    groups = ["binarized_mnist", "cifar10", "digits", "fashion_mnist", "mnist", "pictures"]
+    groups = ["binarized_mnist", "cifar10", "digits", "fashion_mnist", "mnist", "pneumonia_mnist", "pictures"]
     assert {f"{group}/{budget}" for group in groups for budget in BUDGETS} <= {one.title for one in PRESETS}
     assert list(dict.fromkeys(one.data for one in PRESETS)) == groups
     assert set(groups) - {"pictures"} <= set(names())
@@ -139,7 +139,7 @@ def test_a_path_gets_the_general_one_and_another_sets_is_had_by_its_name(recorde
     ("data", "wanted", "says"),
     [
         ("mnist", "cpu-5-minute", r"no preset 'cpu-5-minute' for mnist, but cpu.*Did you mean 'cpu-5-minutes'"),
-        ("pneumonia_mnist", "cpu-2-hours", "no presets for pneumonia_mnist, but for binarized_mnist"),
+        ("imagenet32", "cpu-2-hours", "no presets for imagenet32, but for binarized_mnist"),
         ("mnist", "nothing/cpu-2-hours", "no presets for nothing"),
         ("mnist", "../../secrets", "no presets for"),
     ],

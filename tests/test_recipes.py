@@ -27,7 +27,10 @@ from nextpixel.tasks.run_folder import RunFolder, read_lines
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = known_presets()
 MEASURED = pytest.mark.parametrize("recipe", [one for one in RECIPES if one.expected], ids=lambda one: one.title)
-TRAIN = {"digits": 1350, "binarized_mnist": 50_000, "mnist": 55_000, "fashion_mnist": 55_000, "cifar10": 45_000}
+TRAIN = {
+    **{"digits": 1350, "pneumonia_mnist": 4708, "binarized_mnist": 50_000},
+    **{"mnist": 55_000, "fashion_mnist": 55_000, "cifar10": 45_000},
+}
 
 
 @MEASURED

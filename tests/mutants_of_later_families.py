@@ -164,6 +164,18 @@ def lower_level_from_the_last_of_four():
     return becomes(small("pixelcnnpp", scales=2, blocks=1, dropout=0.0), Halve, TakesTheLast)
 
 
+class FromTheEnd(Halve):
+    """Every second column, counted from the right: right where the width is odd, a pixel too late where it is even."""
+
+    def forward(self, x, run):
+        return x[:, ::2, (x.shape[2] - 1) % 2 :: 2] if isinstance(run, Whole) else super().forward(x, run)
+
+
+@mutant("sees itself")
+def lower_level_counted_from_the_right():
+    return becomes(small("pixelcnnpp", scales=2, blocks=1, dropout=0.0), Halve, FromTheEnd)
+
+
 class MixedUp(DoubleRows):
     """Coming up, the two rows change places in a Cursor only."""
 

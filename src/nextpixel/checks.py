@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from nextpixel.checking import agreement, causality, chain, diagonals, fields, frozen, layers, ordered, totals
+from nextpixel.checking import agreement, causality, chain, diagonals, even, fields, frozen, layers, ordered, totals
 from nextpixel.checking.report import Finding, Report, collector
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
 from nextpixel.exact import ExactModel
@@ -50,8 +50,8 @@ def check(
     - Of a frozen model its proof, that the decoder's integers are those of the parallel pass, bit for bit, in any batch
       and type of tensor, and that frequencies and all images sum to 1.
 
-    seeds: sets of random weights. size: (H, W) of the one canvas to use; by default 5x7 and long narrow ones, or the
-    model's own size for networks that run at no other (known first rows are tried with them only if their family
+    seeds: sets of random weights. size: (H, W) of the one canvas to use; by default 5x7, 4x6 and long narrow ones, or
+    the model's own size for networks that run at no other (known first rows are tried with them only if their family
     declares it, by any_size=False). progress: called with the name of each check as it begins.
     """
     if seeds < 1:
@@ -81,6 +81,8 @@ def check(
         if "wavefront" in model.network.family.schedules:
             run("Whole = Wavefront", lambda: diagonals.whole_is_wavefront(some, canvas, 1e-10))
         run("later symbols", lambda: causality.changed_symbols(some[:2], canvas))
+        if any_size and size is None:
+            run("even sizes", lambda: even.even_sizes(some[:2], 1e-10))
         run("jacobian", lambda: causality.jacobian(some, canvas))
         run("receptive field", lambda: fields.receptive_fields(model, canvas, any_size and size is None, seeds))
         if model.channels_by == "network":

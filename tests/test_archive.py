@@ -278,7 +278,7 @@ def test_data_that_do_not_fit_are_refused(images, labels, words, assert_sentence
         (lambda model, x: npx.compress(model, x, batch_size=1.5), "batch_size must be a whole number, not 1.5"),
         (lambda model, x: npx.decompress(7, model), "not a int"),
         (lambda model, x: npx.decompress(npx.compress(model, x), "model"), "no model but a str"),
-        (lambda model, x: npx.evaluate(model, x), "not a Tensor"),
+        (lambda model, x: npx.evaluate(npx.build("pixelcnn", shape=(1, 8, 8), levels=4), x), "not a Tensor"),
     ],
 )
 def test_things_of_another_kind_are_refused(mistake, words, assert_sentence):

@@ -225,7 +225,7 @@ def test_one_chunk(using, nextpixel, tmp_path):
         ("compress m grey.png --embed-model", "cannot be embedded"),
         ("compress m large.npy", "holds the value 70000, but 256 levels end at 255: 65536 is the most"),
         ("compress m float.npy", "floats"),
-        ("decompress grey.png m", "no nextpixel archive"),
+        ("decompress grey.png m", "grey.png: This is no nextpixel archive"),
         ("decompress nowhere.npx m", "There is no archive"),
         ("decompress good.npx m --out twice", "is there already"),
         ("decompress good.npx m --out some.jpg", "must end in"),
@@ -234,7 +234,7 @@ def test_one_chunk(using, nextpixel, tmp_path):
         ("decompress good.npx m --damaged perhaps", "perhaps"),
         ("decompress good.npx", "pass that model"),
         ("verify grey.png", "no nextpixel archive"),
-        ("info grey.png", "no nextpixel archive"),
+        ("info grey.png", "grey.png: This is no nextpixel archive"),
     ],
 )
 def test_mistakes_end_with_one_sentence(using, nextpixel, tmp_path, line, says):
@@ -355,4 +355,4 @@ def test_models_are_verified_too(nextpixel, tmp_path, tiny, monkeypatch):
     model.save_pretrained(tmp_path / "spoilt")
     ended = nextpixel("verify", "spoilt")
     assert ended.status == 2
-    assert "no number" in ended.error()
+    assert "not finite" in ended.error()

@@ -1,6 +1,6 @@
 """The one-way rule of imports, file sizes and docstrings.
 
-Module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped`, `durable` may be imported by all):
+Module by module (ours only; those in FREE may be imported by all):
 
     causal                    -> causal
     images                    -> images
@@ -8,7 +8,8 @@ Module by module (ours only; `errors`, `version`, `cache`, `native`, `shipped`, 
     networks                  -> causal, networks                       (never a head)
     embedding                 -> causal, images.levels
     orders                    -> nothing
-    card, saving, model, ordering, image_model -> each other, causal, networks, heads, embedding, orders, images.levels
+    card, saving, model, ordering, parts, image_model -> each other, causal, networks, heads, embedding, orders,
+                                 images.levels
     multiscale                -> the same; beside image_model, which does not know it
     multiscale_stepping       -> multiscale for its types only
     replay                    -> causal
@@ -42,9 +43,9 @@ import nextpixel
 
 SOURCE = Path(nextpixel.__file__).parent
 
-FREE = {"errors", "version", "cache", "native", "shipped", "durable"}
+FREE = {"errors", "brief", "version", "cache", "native", "shipped", "durable"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
-MODEL = {*BELOW, "card", "saving", "model", "ordering", "image_model"}
+MODEL = {*BELOW, "card", "saving", "model", "ordering", "parts", "image_model"}
 ANY_MODEL = {
     "orders",
     "model",
@@ -60,6 +61,7 @@ ANY_MODEL = {
 CHECKING = {*ANY_MODEL, "causal", "checking", "checks"}
 ALLOWED = {
     "errors": set(),
+    "brief": set(),
     "version": set(),
     "cache": set(),
     "native": set(),
@@ -76,6 +78,7 @@ ALLOWED = {
     "saving": MODEL,
     "model": MODEL,
     "ordering": MODEL,
+    "parts": MODEL,
     "image_model": MODEL,
     "multiscale": MODEL,
     "multiscale_stepping": set(),

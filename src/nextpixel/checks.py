@@ -15,8 +15,10 @@ import torch
 from nextpixel.checking import agreement, causality, chain, diagonals, even, fields, frozen, layers, ordered, totals
 from nextpixel.checking.report import Finding, Report, collector
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
+from nextpixel.errors import UserError
 from nextpixel.exact import ExactModel
 from nextpixel.image_model import ImageModel
+from nextpixel.model import check_model
 from nextpixel.multiscale import MultiScaleModel
 
 __all__ = ["Finding", "Report", "check"]
@@ -54,8 +56,9 @@ def check(
     the model's own size for networks that run at no other (known first rows are tried with them only if their family
     declares it, by any_size=False). progress: called with the name of each check as it begins.
     """
+    check_model(model)
     if seeds < 1:
-        raise ValueError("seeds must be at least 1")
+        raise UserError(f"seeds must be at least 1, not {seeds}.")
     if isinstance(model, ExactModel):
         return frozen.check_frozen(model, size, progress)
     if isinstance(model, MultiScaleModel):

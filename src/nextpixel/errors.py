@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class UserError(ValueError):
@@ -16,6 +17,13 @@ def warn(sentence: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn(sentence, stacklevel=3)
+
+
+def check_count(n: object) -> int:
+    """How many pictures, 0 or more; UserError for what is no such number."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 0:
+        raise UserError(f"The number of pictures must be a whole number and not negative, not {n!r}.")
+    return int(n)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nextpixel.causal import Whole, initialise_from_data
 from nextpixel.embedding import ConditionEmbedding, EmbeddingKind, SymbolEmbedding
-from nextpixel.errors import UserError, did_you_mean
-from nextpixel.heads import heads
-from nextpixel.images.levels import check_levels
-from nextpixel.networks import Family
+from nextpixel.errors import UserError
 from nextpixel.networks import family as family_named
 from nextpixel.ordering import OrderedModel
-from nextpixel.orders import EIGHT, RASTER, Wanted, order_names
+from nextpixel.orders import RASTER, Wanted, order_names
+from nextpixel.parts import (
+    check_made_for,
+    config_of,
+    default_head,
+    head_of,
+    orders_of,
+    recorded,
+    shape_and_levels,
+    who_orders,
+)
 
 CONDITION_FEATURES = 64
-MANY_LEVELS = 1024  # beyond, all logits of a batch of code grids take more memory than the network
 
 
 class ImageModel(OrderedModel):
@@ -54,11 +60,11 @@ class ImageModel(OrderedModel):
         super().__init__()
         check_made_for(shape, levels, classes, vector, map_shape, embedding, map_levels)
         declared = family_named(family)
-        config = _config(declared.network.Config, options or {}, f"the family {family}")
+        config = config_of(declared.network.Config, options or {}, f"the family {family}")
         channels, height, width = (int(size) for size in shape)
         self.shape, self.levels, self.classes = (channels, height, width), levels, classes
-        self.head = _head(head, channels, levels, head_options or {})
-        self.channels_by = _who_orders(declared.name, declared.channel_masks, self.head.orders_channels, channels)
+        self.head = head_of(head, channels, levels, head_options or {})
+        self.channels_by = who_orders(declared.name, declared.channel_masks, self.head.orders_channels, channels)
         self.embedding = SymbolEmbedding(
             channels, levels, embedding, embedding_features, ordered=self.channels_by == "network"
         )
@@ -75,13 +81,13 @@ class ImageModel(OrderedModel):
             )
         if classes is not None:
             self.register_buffer("class_prior", torch.full((classes,), 1 / classes))
-        self.set_orders(_orders(orders, declared, (height, width)), declared.orders, CONDITION_FEATURES)
+        self.set_orders(orders_of(orders, declared, (height, width)), declared.orders, CONDITION_FEATURES)
         told = wanted or self.order_table is not None
         made = self._hub_mixin_config  # the arguments, as config.json will hold them
         if isinstance(made, dict):  # in full, so that a default may change without changing what old files mean
-            made["options"] = _recorded(dataclasses.asdict(config), declared.network.added)
+            made["options"] = recorded(dataclasses.asdict(config), declared.network.added)
             head_made = {name: getattr(self.head, name) for name in self.head.options()}
-            made["head_options"] = _recorded(head_made, self.head.added)
+            made["head_options"] = recorded(head_made, self.head.added)
             if orders is None or self.order_names == (RASTER.name,):
                 made.pop("orders", None)  # what readers that know no orders take for granted
             if map_levels is None:
@@ -194,10 +200,7 @@ def build(
 
     Raises UserError for unknown names and for combinations that cannot work, saying why.
     """
-    if like is not None:
-        shape, levels = shape or tuple(like.shape), levels or like.levels
-    if shape is None or levels is None:
-        raise UserError("Say what the images look like: like=DATA, or shape=(C, H, W) and levels=K.")
+    shape, levels = shape_and_levels(like, shape, levels)
     return ImageModel(
         family,
         list(shape),
@@ -212,108 +215,3 @@ def build(
         orders=None if orders is None else order_names(orders, family_named(family).orders, family),
         map_levels=map_levels,
     )
-
-
-def default_head(levels: int) -> str:
-    """The head of models that no other is named for."""
-    if levels > MANY_LEVELS:
-        return "autoregressive_categorical"
-    return "bernoulli" if levels == 2 else "categorical"
-
-
-def _config(kind: type, options: dict[str, Any], owner: str) -> Any:
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in options:
-        if name not in known:
-            raise UserError(
-                f"There is no option {name!r} in {owner}; it has: {', '.join(known)}." + did_you_mean(name, known)
-            )
-    return kind(**options)
-
-
-def _recorded(options: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
-    """The options but for added ones that do nothing: a model without them is what it was, its identity included."""
-    return {name: value for name, value in options.items() if name not in added or value != added[name]}
-
-
-def _orders(names: object, declared: Family, size: tuple[int, int]) -> list[str]:
-    """The orders that a model is to have; UserError if the family cannot have them."""
-    if names is not None and not isinstance(names, list):
-        raise UserError(f"The orders of a model must be a list of names, not {names!r}.")
-    checked = order_names(names, declared.orders, declared.name)
-    if declared.orders == "flips" and len(checked) > 1 and "class" not in declared.conditions:
-        raise UserError(
-            f"The family {declared.name} takes no condition, so it cannot be told in which of several orders it "
-            "predicts: give it one order."
-        )
-    turned = [name for name in checked if declared.orders == "flips" and EIGHT[name].grid(*size) != size]
-    if turned and not declared.any_size:
-        raise UserError(
-            f"The family {declared.name} runs at one size only: for the order {turned[0]} it must be square."
-        )
-    return checked
-
-
-def check_made_for(
-    shape: object,
-    levels: object,
-    classes: object,
-    vector: object,
-    map_shape: object,
-    embedding: object,
-    map_levels: object = None,
-) -> None:
-    """What a model is made for, as a user or a config.json says it: UserError for what cannot be."""
-
-    def sizes(value: object, count: int) -> bool:
-        return isinstance(value, list) and len(value) == count and all(type(v) is int and v > 0 for v in value)
-
-    if not sizes(shape, 3):
-        raise UserError(f"The shape must be (C, H, W), positive integers, not {shape!r}.")
-    if type(levels) is not int:
-        raise UserError(f"The number of levels must be an integer, not {levels!r}.")
-    check_levels(levels)
-    for name, value in (("classes", classes), ("vector", vector), ("map_levels", map_levels)):
-        if value is not None and not (type(value) is int and value > 0):
-            raise UserError(f"The number for {name} must be a positive integer, not {value!r}.")
-    if map_shape is not None and not sizes(map_shape, 3):
-        raise UserError(f"The map_shape must be (D, h, w), positive integers, not {map_shape!r}.")
-    if map_levels is not None and map_shape is None:
-        raise UserError("map_levels says what a map holds: give its map_shape=(D, h, w) as well.")
-    if embedding not in get_args(EmbeddingKind):
-        raise UserError(f"The embedding must be one of {', '.join(get_args(EmbeddingKind))}, not {embedding!r}.")
-
-
-def _head(name: str, channels: int, levels: int, options: dict[str, Any]) -> Any:
-    known = heads()
-    if name not in known:
-        raise UserError(
-            f"There is no head {name!r}; the heads are {', '.join(sorted(known))}." + did_you_mean(name, known)
-        )
-    refusal = known[name].refusal(levels)
-    if refusal:
-        raise UserError(refusal)
-    wanted = known[name].options()
-    for option, value in options.items():
-        if option not in wanted:
-            has = ", ".join(wanted) or "none"
-            raise UserError(
-                f"There is no option {option!r} in the head {name}; it has: {has}." + did_you_mean(option, wanted)
-            )
-        if type(value) is not int or value < 1:
-            raise UserError(f"The option {option} of the head {name} must be a positive integer, not {value!r}.")
-    return known[name](channels, levels, **options)
-
-
-def _who_orders(family: str, network_can: bool, head_does: bool, channels: int) -> str:
-    """ "network", "head", or "nobody" (one channel): exactly one must order the channels."""
-    if head_does:
-        return "head"
-    if channels == 1:
-        return "nobody"
-    if not network_can:
-        raise UserError(
-            f"The family {family} cannot order the {channels} channels of a pixel and neither can this head; "
-            "use a head that does, such as head='autoregressive_categorical'."
-        )
-    return "network"

@@ -132,6 +132,11 @@ class Model(HubModel):
 
     def check_images(self, x: Tensor) -> Tensor:
         """x as an integer tensor on the model's device; UserError if it cannot be an image of this model."""
+        if not isinstance(x, Tensor):
+            raise UserError(
+                f"Images must be in a tensor [N, C, H, W], not a {type(x).__name__}: the part of a data set has one in "
+                "`.images`, torch.from_numpy makes one of an array."
+            )
         if x.dim() != 4 or x.shape[1] != self.shape[0] or 0 in x.shape[2:]:
             raise UserError(f"Images must have shape [N, {self.shape[0]}, H, W] with H, W > 0, not {list(x.shape)}.")
         if x.is_floating_point() or x.dtype == torch.bool:
@@ -218,5 +223,5 @@ def chosen_condition(condition: Any, indices: Any) -> Any:
 
 def check_model(model: Any) -> None:
     """UserError for what is no model."""
-    if not hasattr(model, "levels"):
+    if not isinstance(model, Model):
         raise UserError(f"This is no model but a {type(model).__name__}: npx.load opens a folder, a name or a hub id.")

@@ -12,10 +12,11 @@ from torch.nn import functional
 
 from nextpixel.embedding import ConditionEmbedding, EmbeddingKind
 from nextpixel.errors import UserError, did_you_mean
-from nextpixel.image_model import ImageModel, check_made_for, default_head
+from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import scale as scaled
 from nextpixel.model import Model
 from nextpixel.networks import families, family
+from nextpixel.parts import check_made_for, default_head, shape_and_levels
 
 # not chosen by the parts
 COMMON = ("shape", "levels", "classes", "vector", "map_shape", "map_levels", "embedding", "orders")
@@ -191,10 +192,7 @@ def build_multiscale(
 
     Raises UserError for unknown names and for combinations that cannot work, saying why.
     """
-    if like is not None:
-        shape, levels = shape or tuple(like.shape), levels or like.levels
-    if shape is None or levels is None:
-        raise UserError("Say what the images look like: like=DATA, or shape=(C, H, W) and levels=K.")
+    shape, levels = shape_and_levels(like, shape, levels)
     head = head or default_head(levels)
     inherited = options if small_family in (None, family) else {}
     large = {"family": family, "head": head, "options": options, "head_options": head_options}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nextpixel.errors import UserError
+from nextpixel.errors import UserError, check_count
 
 if TYPE_CHECKING:
     from nextpixel.multiscale import MultiScaleModel
@@ -21,6 +21,7 @@ class ChainStepper:
     """
 
     def __init__(self, model: MultiScaleModel, n: int, condition: object = None, size: tuple[int, int] | None = None):
+        n = check_count(n)
         self.model, self.n = model, n
         self.channels, (self.height, self.width) = model.shape[0], size or model.shape[1:]
         device = model.like().device

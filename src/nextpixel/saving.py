@@ -246,13 +246,15 @@ def _load_weights(model: nn.Module, path: Path) -> None:
                 f"{path}: the tensor {name!r} has shape {list(tensor.shape)}, "
                 f"the config asks for {list(wanted[name].shape)}."
             )
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: the tensor {name!r} holds numbers that are not finite: the weights are damaged.")
     model.load_state_dict(weights, strict=True)
 
 
 def load(model: str | Path, **kwargs: Any) -> Any:
     """A model from a run folder, a saved folder, a shipped name (`nextpixel.shipped()`), or a hub id; in eval mode.
     UserError says what is wrong."""
-    path = Path(model)
+    path = Path(str(model))
     # os.path takes any text for a path: a name may be too long for the file system.
     if os.path.isfile(path / "model" / CONFIG):
         path = path / "model"

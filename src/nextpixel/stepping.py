@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nextpixel.causal import Cursor, Memory, Ring, Whole
-from nextpixel.errors import UserError
+from nextpixel.errors import UserError, check_count
 from nextpixel.replay import Replay, applies
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Stepper:
     ):
         if model.training:
             raise UserError("Stepping needs the model in evaluation mode: call model.eval() first.")
+        n = check_count(n)
         self.model, self.n = model, n
         self.channels, (self.height, self.width) = model.shape[0], size or model.shape[1:]
         like = model.like()
@@ -66,6 +67,12 @@ class Stepper:
         self._contexts: list[Tensor] | None = None  # this row's; None when they are to be computed
         self._features: Tensor | None = None  # this group's
         self._log_pmf: Tensor | None = None
+
+    def __repr__(self) -> str:
+        shape = f"{self.channels}x{self.height}x{self.width}"
+        at = self.position
+        where = "finished" if at is None else "next: row {}, column {}, channel {}".format(*at)
+        return f"{type(self).__name__}({self.n} pictures of {shape}, {self.model.levels} levels, {where})"
 
     @property
     def position(self) -> tuple[int, int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from nextpixel.checking import causality
+from nextpixel.checking.even import EVEN
 from nextpixel.checking.ordered import WHOLLY, spread_over
 from nextpixel.checking.report import Finding
 from nextpixel.checking.subject import canvas_for, private_copy, redrawn
@@ -24,8 +25,10 @@ def leaks(model: Model) -> list[Finding]:
             each = private_copy(part, torch.float32).each_order()
             for number in spread_over(len(each), WHOLLY):
                 one = each[number].own_grid()
-                canvas, _ = canvas_for(one, None)
+                canvas, any_size = canvas_for(one, None)
                 some = [private_copy(one), redrawn(one, 0, canvas)]
-                for look in (causality.changed_symbols, causality.jacobian):
-                    wrong += [finding for finding in look(some, canvas) if not finding.passed]
+                looks = [causality.changed_symbols(some, canvas), causality.jacobian(some, canvas)]
+                if any_size:
+                    looks.append(causality.changed_symbols(some, EVEN))
+                wrong += [finding for look in looks for finding in look if not finding.passed]
     return wrong

@@ -41,7 +41,7 @@ class Report:
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max((len(finding.name) for finding in self.findings), default=0)
         lines = [self.model] if self.model else []
         for finding in self.findings:

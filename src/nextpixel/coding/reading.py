@@ -49,8 +49,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Parsed:
-    """chunks: None for a damaged one. faults: a few words on each damage that was found."""
+    """size: of the archive, in bytes. chunks: None for a damaged one. faults: a few words on each damage found."""
 
+    size: int
     header: Header
     chunks: list[Chunk | None]
     files: bytes
@@ -83,7 +84,7 @@ def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> Parsed:
     elif header.body + sum(entry.length for entry in table) != len(data):
         faults.append("there are bytes that belong to nothing")
     files, model = _sections(data, header, faults)
-    return Parsed(header, chunks, files, model, faults)
+    return Parsed(len(data), header, chunks, files, model, faults)
 
 
 def _header(data: bytes) -> tuple[Header, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from nextpixel.errors import UserError
 from nextpixel.images.levels import binarise, check_levels, storage_dtype
 
 Index = int | slice | list[int] | list[bool] | Tensor
+CHOOSE = "Choose images by an integer, a slice, a list of integers or a boolean mask"
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,13 +232,15 @@ def as_selection(index: Index, count: int) -> slice | Tensor:
         if not -count <= index < count:
             raise IndexError(f"image {index} of {count}")
         return torch.tensor([int(index)])
+    if not isinstance(index, Tensor | np.ndarray | Sequence) or isinstance(index, str):
+        raise UserError(f"{CHOOSE}, not {index!r}.")
     chosen = torch.as_tensor(index)
     if chosen.numel() == 0:
         return torch.zeros(0, dtype=torch.long)
     if chosen.dtype == torch.bool and tuple(chosen.shape) != (count,):
         raise UserError(f"A mask must have one entry an image: {count}, not {list(chosen.shape)}.")
     if chosen.dim() != 1 or chosen.dtype.is_floating_point:
-        raise UserError("Choose images by an integer, a slice, a list of integers or a boolean mask.")
+        raise UserError(f"{CHOOSE}.")
     return chosen if chosen.dtype == torch.bool else chosen.long()  # torch would take uint8 for a mask
 
 

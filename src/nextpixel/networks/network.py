@@ -98,7 +98,7 @@ def family(name: str) -> Family:
     if name not in families():
         raise UserError(
             f"There is no model family {name!r}; the families are {', '.join(sorted(_families))}."
-            + did_you_mean(name, list(_families))
+            + did_you_mean(str(name), list(_families))
         )
     return _families[name]
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextpixel.brief import Brief
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import storage_dtype
-from nextpixel.model import Model
+from nextpixel.model import Model, check_model
 from nextpixel.multiscale import MultiScaleModel
 from nextpixel.tasks.drawing import SampleOptions, begun, chosen, symbols, uniform_noise
 from nextpixel.tasks.lookahead import MOST_SYMBOLS, Gaussian
@@ -51,8 +52,8 @@ class CompleteOptions(SampleOptions):
             raise UserError(f"draws must be 0 (no looking ahead) or at least 2, not {self.draws}.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Completions:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Completions(Brief):
     """Pictures completed in several ways each. Probabilities are in nats, float64, and given the order `order`.
 
     images: integers [N, fills, C, H, W]. nats: −log p(filled part | known part), [N, fills]; log_evidence: log p(known
@@ -120,6 +121,7 @@ def complete(
     mask that is known first in no order.
     """
     options = with_overrides(options or CompleteOptions(), overrides)
+    check_model(model)
     images = model.check_images(images)
     n, channels, height, width = images.shape
     masks = known_pixels(known, n, (height, width))

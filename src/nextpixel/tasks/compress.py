@@ -69,14 +69,18 @@ def codable(model: Any, identity: bytes | None = None, like: Split | None = None
     like: pictures such as will be coded, on which it is measured whether the shorter numbers cost too much. identity:
     of an archive; the model is frozen in the form in which it was then.
     """
-    check_model(model)
-    if isinstance(getattr(model, "identity", None), bytes):
+    if _is_codable(model):
         given: Codable = model
         return given
+    check_model(model)
     if isinstance(model, ExactModel):
         return Coded(model)
     frozen = Coded(freeze(model, like))
     return frozen if identity in (None, frozen.identity) else Coded(freeze(model, form="float64"))
+
+
+def _is_codable(model: Any) -> bool:
+    return isinstance(getattr(model, "identity", None), bytes)
 
 
 def like(model: Any, data: Split | Tensor | Pictures, labels: Tensor | None = None) -> Split | None:
@@ -113,7 +117,8 @@ def compress(
     not fit.
     """
     options = with_overrides(options or CompressOptions(), overrides)
-    check_model(model)
+    if not _is_codable(model):
+        check_model(model)
     if not isinstance(data, Split | Tensor | Pictures) or not isinstance(labels, Tensor | None):
         raise UserError("Pictures must be a Split or a tensor [N, C, H, W], with labels in a tensor [N].")
     frozen = codable(model, like=like(model, data, labels))

@@ -98,7 +98,7 @@ def unpack(
 ) -> Unpacked:
     """All that is in an archive, in runs of one size, with the names of the files; arguments as of `decompress`."""
     options = with_overrides(options or DecompressOptions(), overrides)
-    parsed = parse(_bytes(archive), options.max_pixels)
+    parsed = _parsed(archive, options.max_pixels)
     _refuse(parsed.faults, options.damaged)
     restored = _restored(parsed, model, options, chunks, progress)
     _refuse(restored.faults, options.damaged)
@@ -124,7 +124,7 @@ def verify(
     """Check an archive, writing nothing. True: every pixel was decoded and has its checksum. False: no model was given
     and none is inside, so only the coded bytes were compared with theirs. UserError says what is damaged."""
     options = dataclasses.replace(with_overrides(options or DecompressOptions(), overrides), damaged="raise")
-    parsed = parse(_bytes(archive), options.max_pixels)
+    parsed = _parsed(archive, options.max_pixels)
     _refuse(parsed.faults, "raise")
     files_of(parsed)
     if model is None and not parsed.model:
@@ -136,8 +136,7 @@ def verify(
 def archive_info(archive: Archive, max_pixels: int = MAX_PIXELS) -> dict[str, Any]:
     """What an archive says of itself, ready for JSON: sizes in bytes, bits_per_dim of the whole archive without an
     embedded model, whether its checksums hold."""
-    data = _bytes(archive)
-    parsed = parse(data, max_pixels)
+    parsed = _parsed(archive, max_pixels)
     header = parsed.header
     names = None if not parsed.files else len(unpack_files(parsed.files, header.pictures))
     return {
@@ -147,12 +146,12 @@ def archive_info(archive: Archive, max_pixels: int = MAX_PIXELS) -> dict[str, An
         "levels": header.levels,
         "classes": header.classes or None,
         "tile": header.tile,
-        "bytes": len(data),
+        "bytes": parsed.size,
         "framing_bytes": header.sections,
         "names_bytes": header.files,
         "model_bytes": header.model,
-        "bytes_per_picture": (len(data) - header.model) / header.pictures,
-        "bits_per_dim": 8 * (len(data) - header.model) / header.symbols,
+        "bytes_per_picture": (parsed.size - header.model) / header.pictures,
+        "bits_per_dim": 8 * (parsed.size - header.model) / header.symbols,
         "chunks": header.chunks,
         "stored_chunks": sum(chunk.entry.stored for chunk in parsed.chunks if chunk is not None),
         "named_files": names,
@@ -209,6 +208,14 @@ def _inside(parsed: Parsed) -> Any:
 def _refuse(faults: list[str], damaged: Damaged) -> None:
     if faults and damaged == "raise":
         raise UserError(f"{damage(faults)} With damaged='report' (--damaged report) what is left of it is decoded.")
+
+
+def _parsed(archive: Archive, max_pixels: int) -> Parsed:
+    data = _bytes(archive)
+    try:
+        return parse(data, max_pixels)
+    except UserError as error:
+        raise UserError(f"{archive}: {error}" if isinstance(archive, str | Path) else str(error)) from error
 
 
 def _bytes(archive: Archive) -> bytes:

@@ -12,7 +12,7 @@ import torch
 from nextpixel.coding import Codable
 from nextpixel.errors import UserError
 from nextpixel.images import Split
-from nextpixel.model import Model, condition_of
+from nextpixel.model import Model, check_model, condition_of
 from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.pieces import Pieces, Result, fingerprint, joined
 from nextpixel.tasks.processes import first_process
@@ -96,6 +96,7 @@ def evaluate(
     from nextpixel.tasks.batches import spaced
 
     options = with_overrides(options or EvaluateOptions(), overrides)
+    check_model(model)
     check_split(model, data)
     data = spaced(data, options.limit)
     began, was_training = time.monotonic(), model.training

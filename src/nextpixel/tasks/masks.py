@@ -28,8 +28,10 @@ def known_pixels(known: int | Tensor, n: int, size: tuple[int, int]) -> Tensor:
                 + (": where nothing is known, draw pictures with sample." if known == 0 else ".")
             )
         mask = torch.arange(height)[:, None].expand(height, width) < known
-    else:
+    elif isinstance(known, Tensor):
         mask = known.detach().cpu()
+    else:
+        raise UserError(f"What is known must be a number of rows or a mask (a tensor), not {known!r}.")
     if mask.shape not in ((height, width), (n, height, width)):
         raise UserError(
             f"The mask must have the picture's size {height}x{width} (or be {n} such masks), "

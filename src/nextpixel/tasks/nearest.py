@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nextpixel import figures
+from nextpixel.brief import Brief
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset, Split
 from nextpixel.tasks.batches import spaced
@@ -31,8 +32,8 @@ SHOWN = 3  # neighbours of a picture on a page
 EXACT = 2**53  # integers below are float64 numbers, and so are their sums
 
 
-@dataclasses.dataclass(frozen=True)
-class Neighbours:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Neighbours(Brief):
     """indices: int64 [N, n], of each image those of the n nearest, the nearest first, of equally near ones the one with
     the lowest index; distances: float64 [N, n], Euclidean, in levels."""
 

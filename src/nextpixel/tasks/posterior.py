@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nextpixel.brief import Brief
 from nextpixel.errors import UserError
 from nextpixel.images import Split
-from nextpixel.model import Model
+from nextpixel.model import Model, check_model
 from nextpixel.tasks.evaluate import check_split
 from nextpixel.tasks.progress import Steps
 
@@ -54,8 +55,8 @@ class Calibration:
     reliability: list[Bin]
 
 
-@dataclasses.dataclass(frozen=True)
-class Posterior:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Posterior(Brief):
     """log_prob: log p(class | x), nats, float64 [N, classes]; log_joint: log p(class) p(x | class), whose logsumexp is
     log p(x). calibration: on the true labels, None where there are none."""
 
@@ -83,6 +84,7 @@ def posterior(
     data: a Split, or integers [N, C, H, W]; with labels the answer says how good it is. bins: of the reliability table.
     Raises UserError for a model without classes, and where model and data do not fit.
     """
+    check_model(model)
     if model.classes is None:
         raise UserError("The model is not class-conditional: there is no p(class | x). Train with --class-conditional.")
     if model.condition is not None and not model.condition.only_classes:

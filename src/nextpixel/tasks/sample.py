@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextpixel.errors import UserError
+from nextpixel.errors import UserError, check_count
 from nextpixel.images import Split
 from nextpixel.images.levels import storage_dtype
-from nextpixel.model import Model, condition_of
+from nextpixel.model import Model, check_model, condition_of
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.drawing import SampleOptions, chosen, uniform_noise
 from nextpixel.tasks.methods import METHODS, pick
 from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.progress import Steps
+
+MOST_BYTES = 16 * 2**30  # of the pictures of one call
 
 
 def sample(
@@ -41,11 +43,16 @@ def sample(
     on the method by which the pictures are drawn and why, before it begins, and one on the passes it took, if any.
     """
     options = with_overrides(options or SampleOptions(), overrides)
-    if n < 0:
-        raise UserError(f"The number of pictures must not be negative, not {n}.")
+    check_model(model)
+    n = check_count(n)
     height, width = size or model.shape[1:]
     if height < 1 or width < 1:
         raise UserError(f"The size of a picture must be positive, not {height}x{width}.")
+    memory = n * model.shape[0] * height * width * storage_dtype(model.levels).itemsize
+    if memory > MOST_BYTES:
+        raise UserError(
+            f"{n} pictures would take {memory / 1e9:.0f} GB: draw fewer at a time, each with a seed of its own."
+        )
     conditions = model.condition_parts(classes_of(model, n, condition, options.seed), n)
     pictures = torch.zeros(n, model.shape[0], height, width, dtype=storage_dtype(model.levels))
     batches = _in_batches(model.in_order(options.order) if options.order else model, n, options)

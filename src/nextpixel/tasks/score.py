@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextpixel.errors import UserError
 from nextpixel.images import Split
-from nextpixel.model import Model, condition_of
+from nextpixel.model import Model, check_model, condition_of
 from nextpixel.orders import shortened
 from nextpixel.tasks.codecs import file_bits
 from nextpixel.tasks.drawing import chosen
@@ -113,6 +113,7 @@ def score(
 
 def check(model: Model, data: Split | Tensor) -> int:
     """How many images there are, if the model can score them; UserError if not."""
+    check_model(model)
     if isinstance(data, Tensor):
         model.check_images(data)
     else:

@@ -13,13 +13,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nextpixel.brief import Brief
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.tasks.normality import Normality
 from nextpixel.tasks.surprise import Surprise, calibrated
 
 
-@dataclasses.dataclass(frozen=True)
-class Sums:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Sums(Brief):
     """Sums over the symbols of each image under one model, float64 [N]: bits, their expectation H and variance V."""
 
     bits: Tensor
@@ -32,8 +33,8 @@ class Sums:
         return calibrated(self.bits - self.entropy, self.variance)
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Scores(Brief):
     """What `score` found of N images [C, H, W]; everything float64.
 
     model: sums under the model; against: those under the other model, or None; file_bits: bits of the image as a file,

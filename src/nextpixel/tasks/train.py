@@ -11,7 +11,7 @@ import torch
 
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.images import Dataset
-from nextpixel.model import Model
+from nextpixel.model import Model, check_model
 from nextpixel.tasks.acceleration import check_bfloat16
 from nextpixel.tasks.options import check_numbers
 from nextpixel.tasks.processes import machines_and_devices
@@ -258,6 +258,7 @@ def check_processes(options: TrainOptions) -> None:
 
 def check_fit(model: Model, data: Dataset) -> None:
     """UserError unless the data can be what the model is for."""
+    check_model(model)
     if not isinstance(data, Dataset):
         raise UserError(f"Training needs a whole data set (npx.dataset), not a {type(data).__name__}.")
     if model.shape[0] != data.shape[0] or model.levels != data.levels:

@@ -136,3 +136,24 @@ def test_what_a_line_says(model, digits):
 def test_a_report_shown_is_a_report_printed(tiny):
     report = npx.check(tiny(shape=(1, 3, 3), levels=2), seeds=1)
     assert repr(report) == str(report)
+
+
+@pytest.mark.parametrize("method", ["cursor", "wavefront", "guess"])
+def test_weights_that_are_no_numbers_draw_nothing(tiny, digits, method):
+    model = tiny("pixelcnn", shape=(1, 8, 8), levels=17)
+    with torch.no_grad():
+        next(model.network.out.parameters())[0] = float("nan")
+    with pytest.raises(npx.UserError, match="not all finite"):
+        npx.sample(model, 2, method=method)
+    for known in (4, torch.arange(64).view(8, 8) % 3 > 0):
+        with pytest.raises(npx.UserError, match="not all finite"):
+            npx.complete(model, digits.test.images[:1], known)
+
+
+def test_conditions_that_are_no_numbers(tiny):
+    for options, condition in (
+        ({"vector": 2}, torch.tensor([1.0, float("nan")])),
+        ({"map_shape": (1, 4, 5)}, torch.full((1, 4, 5), float("inf"))),
+    ):
+        with pytest.raises(npx.UserError, match="condition holds numbers that are not finite"):
+            tiny(**options).log_prob(torch.zeros(1, 1, 4, 5, dtype=torch.long), condition)

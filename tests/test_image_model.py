@@ -419,3 +419,16 @@ def test_a_forgotten_family_is_unknown(toy, assert_sentence):
         assert_sentence(caught)
     finally:
         register("toy", summary="back for the fixture", channel_masks=False, full_context=False)(toy)
+
+
+@pytest.mark.parametrize("head", ["logistic_mixture", "autoregressive_categorical", "categorical"])
+def test_the_integer_type_of_images_plays_no_part(tiny, head):
+    """Also one that cannot hold the highest level, and those of which PyTorch knows neither maximum nor minimum."""
+    model = tiny("pixelcnn", shape=(2, 2, 2), levels=300, head=head)
+    x = torch.tensor([0, 43, 127, 100, 5, 43, 126, 1]).view(1, 2, 2, 2)  # 299 is 43 in 8 bits
+    wanted, pmf = model.log_prob(x), model.log_pmf(x)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64):
+        assert torch.equal(model.log_prob(x.to(dtype)), wanted), dtype
+        assert torch.equal(model.log_pmf(x.to(dtype)), pmf), dtype
+    with pytest.raises(npx.UserError, match="is not one of the model's levels"):
+        model.log_prob(torch.full((1, 2, 2, 2), 2**64 - 1, dtype=torch.uint64))

@@ -183,3 +183,13 @@ def test_an_archive_comes_back_and_costs_what_the_model_says(form):
     assert cost == pytest.approx(1, abs=1e-3)
     found = npx.decompress(npx.compress(exact, x, verify=False), exact, batch_size=7)
     assert torch.equal(found.images, x)
+
+
+@pytest.mark.parametrize("levels", [256, 4096, 65536])
+def test_every_scale_can_be_trained_from_the_start(levels):
+    """Where the head's limit on scales is reached, a gradient ends."""
+    model = npx.build("local", shape=(1, 6, 6), levels=levels, **{**NEAR, **ZOOMED})
+    x = torch.randint(levels, (4, 1, 6, 6), generator=torch.Generator().manual_seed(0))
+    model.log_prob(x).sum().backward()
+    gradient = model.network.linear.known.bias.grad.unflatten(0, (-1, 3))[2]
+    assert (gradient != 0).all()

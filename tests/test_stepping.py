@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 
+import nextpixel as npx
 from nextpixel.errors import UserError
 
 MODELS = {
@@ -267,3 +268,24 @@ def test_memory_grows_with_the_width_only(tiny, family):
 
     assert remembered(8, 16) == remembered(64, 16) > 0
     assert 1.5 < remembered(8, 64) / remembered(8, 32) <= 2
+
+
+@pytest.mark.parametrize("size", [(3, 4), (11, 10)])  # of the second the compiled kernels are used
+@pytest.mark.parametrize("family", ["pixelcnn", "gated_pixelcnn", "row_lstm", "diagonal_bilstm", "pixelcnnpp", "local"])
+def test_autocast_around_a_stepper_changes_nothing(tiny, family, size):
+    """Its answers would be those of half precision, and kernels would read 2 bytes of a number as 4."""
+    model = tiny(family, shape=(1, *size), levels=3, map_shape=(1, *size), spread=0.3)
+    x, told = pictures(model, 2), torch.randn(2, 1, *size)
+    fresh = tiny(family, shape=(1, *size), levels=3, map_shape=(1, *size), spread=0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = walk(fresh.stepper(2, told), x)
+        one = fresh.stepper(2, told).log_pmf()
+        if size[0] > 3:
+            prefilled = fresh.stepper(2, told)
+            prefilled.prefill(x[:, :, :2])
+            drawn = npx.sample(fresh, 2, condition=told, method="guess")
+    assert one.dtype == torch.float32
+    assert torch.equal(found, walk(model.stepper(2, told), x))
+    if size[0] > 3:
+        torch.testing.assert_close(prefilled.log_pmf().double(), found[:, 0, 2, 0], atol=1e-4, rtol=1e-4)
+        assert torch.equal(drawn, npx.sample(model, 2, condition=told, method="guess"))

@@ -43,7 +43,7 @@ import nextpixel
 
 SOURCE = Path(nextpixel.__file__).parent
 
-FREE = {"errors", "brief", "version", "cache", "native", "shipped", "durable"}
+FREE = {"errors", "brief", "precision", "version", "cache", "native", "shipped", "durable"}
 BELOW = {"causal", "networks", "heads", "embedding", "images.levels", "orders"}
 MODEL = {*BELOW, "card", "saving", "model", "ordering", "parts", "image_model"}
 ANY_MODEL = {
@@ -62,6 +62,7 @@ CHECKING = {*ANY_MODEL, "causal", "checking", "checks"}
 ALLOWED = {
     "errors": set(),
     "brief": set(),
+    "precision": set(),
     "version": set(),
     "cache": set(),
     "native": set(),

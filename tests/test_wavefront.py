@@ -200,3 +200,19 @@ def test_memory_grows_with_the_height_only():
 
     assert numbers((8, 8)) == numbers((8, 64))
     assert numbers((64, 8)) < 8 * numbers((8, 8))
+
+
+@pytest.mark.parametrize("family", ["pixelcnn", "row_lstm", "local"])
+def test_autocast_around_diagonals_changes_nothing(tiny, family):
+    model = tiny(family, shape=(1, 11, 10), levels=3, map_shape=(1, 11, 10), spread=0.3)
+    told = torch.randn(2, 1, 11, 10)
+    with torch.autocast("cpu", torch.bfloat16):
+        stepper = Wavefront(model, 2, told)
+        found = []
+        while stepper.here is not None:
+            found.append(stepper.log_pmf())
+            stepper.push(found[-1].argmax(1))
+    other = Wavefront(model, 2, told)
+    for log_pmf in found:
+        assert torch.equal(log_pmf, other.log_pmf())
+        other.push(log_pmf.argmax(1))

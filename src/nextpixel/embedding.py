@@ -165,6 +165,8 @@ def _dense(kind: str, value: object, shape: tuple[int, ...], n: int, like: Tenso
         given = given.expand(n, *given.shape)
     if given.dim() != 1 + len(shape) or given.shape[:2] != (n, shape[0]):
         raise UserError(f"The {kind} condition must have shape {[n, *shape]}, not {list(given.shape)}.")
+    if not torch.isfinite(given).all():
+        raise UserError(f"The {kind} condition holds numbers that are not finite.")
     return given
 
 

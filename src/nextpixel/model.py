@@ -141,7 +141,7 @@ class Model(HubModel):
             raise UserError(f"Images must have shape [N, {self.shape[0]}, H, W] with H, W > 0, not {list(x.shape)}.")
         if x.is_floating_point() or x.dtype == torch.bool:
             raise UserError(f"Images must be integers 0..{self.levels - 1}, not {x.dtype}.")
-        x = x.to(self.like().device)
+        x = x.to(self.like().device, torch.long)  # which holds every level, whatever the type that they came in
         if x.numel() and (int(x.max()) >= self.levels or int(x.min()) < 0):
             worst = int(x.max()) if int(x.max()) >= self.levels else int(x.min())
             raise UserError(f"The value {worst} is not one of the model's levels 0..{self.levels - 1}.")
@@ -225,3 +225,9 @@ def check_model(model: Any) -> None:
     """UserError for what is no model."""
     if not isinstance(model, Model):
         raise UserError(f"This is no model but a {type(model).__name__}: npx.load opens a folder, a name or a hub id.")
+
+
+def check_weights(model: Model) -> None:
+    """UserError where weights are not finite: pictures drawn from such a model would look like any others."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise UserError("The model's weights are not all finite numbers: they are damaged, or its training has failed.")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nextpixel.causal import Cursor, Memory, Ring, Whole
 from nextpixel.errors import UserError, check_count
+from nextpixel.precision import without_autocast
 from nextpixel.replay import Replay, applies
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Stepper:
 
     replays: ClassVar[bool] = True  # whether compiled kernels may do the pixel work
 
+    @without_autocast
     def __init__(
         self, model: ImageModel | ExactModel, n: int, condition: object = None, size: tuple[int, int] | None = None
     ):
@@ -80,12 +82,14 @@ class Stepper:
         return None if cursor.row >= self._rows else (*self._places[cursor.row][cursor.column], self._channel)
 
     @torch.no_grad()
+    @without_autocast
     def log_pmf(self) -> Tensor:
         """Log-probabilities of the next symbol's values, nats, [n, K]. Asking twice changes nothing."""
         if self._log_pmf is None:
             self._log_pmf = self.model.head.log_pmf(*self.work())
         return self._log_pmf
 
+    @without_autocast
     def work(self) -> tuple[Tensor, int, Tensor]:
         """What the head is asked with for the next symbol: features, channel, earlier values of the pixel. The network
         does its work for the position when this is first called there."""
@@ -149,6 +153,7 @@ class Stepper:
         return copy
 
     @torch.no_grad()
+    @without_autocast
     def prefill(self, rows: Tensor) -> None:
         """Take the first rows as known, [n, C, h, W], in one Whole pass. Only at the very start.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nextpixel.causal import Wave, WaveMemory
 from nextpixel.errors import UserError
+from nextpixel.precision import without_autocast
 from nextpixel.replay import WaveReplay
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Wavefront:
 
     replays: ClassVar[bool] = True  # whether compiled kernels may do the pixel work
 
+    @without_autocast
     def __init__(
         self, model: ImageModel | ExactModel, n: int, condition: object = None, size: tuple[int, int] | None = None
     ):
@@ -85,6 +87,7 @@ class Wavefront:
         return self._order.forth(noise).flatten(2).permute(2, 0, 1)
 
     @torch.no_grad()
+    @without_autocast
     def log_pmf(self) -> Tensor:
         """Log-probabilities of the next symbols' values, nats, [A · n, K]: all pictures of the first position, then
         those of the next. Asking twice changes nothing."""
@@ -92,6 +95,7 @@ class Wavefront:
             self._log_pmf = self.model.head.log_pmf(*self.work())
         return self._log_pmf
 
+    @without_autocast
     def work(self) -> tuple[Tensor, int, Tensor]:
         """What the head is asked with for the next symbols: features [A · n, ·], channel, earlier values of the pixels.
         The network does its work for them when this is first called there."""

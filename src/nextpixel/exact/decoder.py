@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from nextpixel.precision import without_autocast
 from nextpixel.stepping import Stepper
 from nextpixel.wavefront import Wavefront
 
@@ -27,6 +28,7 @@ class _Integers:
         super().__init__(model, n, labels, size)  # type: ignore[call-arg] # of Stepper or Wavefront
 
     @torch.no_grad()
+    @without_autocast
     def masses(self) -> Tensor:
         """Masses of the next symbols' values, int64 [n, K]. Asking twice changes nothing."""
         return self.model.head.masses(*self.work())

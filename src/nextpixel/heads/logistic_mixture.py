@@ -44,7 +44,7 @@ class LogisticMixture(Head):
         gain = gain[..., None].repeat(1, 1, self.channels)
         means, scales = slice(1, 1 + self.channels), slice(1 + self.channels, 1 + 2 * self.channels)
         gain[means] = self.zoom * torch.eye(self.channels)[:, None]
-        one_level = math.log(2 / (self.levels - 1))
+        one_level = max(math.log(2 / (self.levels - 1)), LOG_SCALES[0] + 0.1)  # beyond the limit nothing is learned
         bias[scales] = torch.linspace(one_level, one_level + 2.5, self.mixtures)
         if self.zoom > 1:
             for channel in range(1, self.channels):  # after the channel before it

@@ -13,8 +13,9 @@ from nextpixel.brief import Brief
 from nextpixel.errors import UserError, did_you_mean
 from nextpixel.image_model import ImageModel
 from nextpixel.images.levels import storage_dtype
-from nextpixel.model import Model, check_model
+from nextpixel.model import Model, check_model, check_weights
 from nextpixel.multiscale import MultiScaleModel
+from nextpixel.precision import without_autocast
 from nextpixel.tasks.drawing import SampleOptions, begun, chosen, symbols, uniform_noise
 from nextpixel.tasks.lookahead import MOST_SYMBOLS, Gaussian
 from nextpixel.tasks.masks import known_pixels
@@ -87,6 +88,7 @@ class Completions(Brief):
 
 
 @torch.no_grad()
+@without_autocast
 def complete(
     model: Model,
     images: Tensor,
@@ -122,6 +124,7 @@ def complete(
     """
     options = with_overrides(options or CompleteOptions(), overrides)
     check_model(model)
+    check_weights(model)
     images = model.check_images(images)
     n, channels, height, width = images.shape
     masks = known_pixels(known, n, (height, width))

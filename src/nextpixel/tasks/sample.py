@@ -12,7 +12,8 @@ from torch import Tensor
 from nextpixel.errors import UserError, check_count
 from nextpixel.images import Split
 from nextpixel.images.levels import storage_dtype
-from nextpixel.model import Model, check_model, condition_of
+from nextpixel.model import Model, check_model, check_weights, condition_of
+from nextpixel.precision import without_autocast
 from nextpixel.tasks.batches import spaced
 from nextpixel.tasks.drawing import SampleOptions, chosen, uniform_noise
 from nextpixel.tasks.methods import METHODS, pick
@@ -22,6 +23,7 @@ from nextpixel.tasks.progress import Steps
 MOST_BYTES = 16 * 2**30  # of the pictures of one call
 
 
+@without_autocast
 def sample(
     model: Model,
     n: int = 16,
@@ -44,6 +46,7 @@ def sample(
     """
     options = with_overrides(options or SampleOptions(), overrides)
     check_model(model)
+    check_weights(model)
     n = check_count(n)
     height, width = size or model.shape[1:]
     if height < 1 or width < 1:

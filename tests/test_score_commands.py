@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 import nextpixel as npx
+from nextpixel.tasks.data import DataOptions
+from nextpixel.tasks.image_source import load_images
 from nextpixel.tasks.threshold import FILE
 
 
@@ -175,3 +177,52 @@ def test_a_threshold_of_a_shipped_model_needs_a_folder(nextpixel):
     ended = nextpixel("score", "digits", "digits", "--limit", "5", "--calibrate", "digits")
     assert ended.status == 2
     assert "npx.load('digits').save_pretrained('FOLDER')" in ended.error()
+
+
+def write_folder(folder, **counts):
+    """Grey pictures of 8x8, of a shade for each sub-folder."""
+    for shade, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = np.full((8, 8), 10 * shade, np.uint8)
+            pixels[0, 0] = number
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+@pytest.mark.parametrize("valid", ["val", "valid", None])
+def test_of_a_folder_with_splits_only_the_one_that_is_meant(tmp_path, valid):
+    """Training images among those that calibrate would void the rate of false alarms."""
+    write_folder(tmp_path / "f", train=20, **({valid: 6} if valid else {}), test=4)
+    whole = npx.dataset(tmp_path / "f")
+    for split in ("train", "valid", "test"):
+        found = load_images(str(tmp_path / "f"), DataOptions(), split, 256)
+        assert found.divided
+        assert torch.equal(found.split.images, getattr(whole, split).images), split
+    with pytest.raises(npx.UserError, match="train, valid or test"):
+        load_images(str(tmp_path / "f"), DataOptions(), "bogus", 256)
+
+
+def test_a_folder_without_splits_is_taken_whole(tmp_path):
+    write_folder(tmp_path / "f", cats=5, dogs=4)
+    found = load_images(str(tmp_path / "f"), DataOptions(), "test", 256)
+    assert (len(found.split), found.divided, found.names[0]) == (9, False, "cats/0.png")
+
+
+def test_the_validation_part_of_a_folder_is_the_reference(tiny, tmp_path, nextpixel):
+    tiny(shape=(1, 8, 8), levels=256).save_pretrained(tmp_path / "model")
+    write_folder(tmp_path / "f", train=20, val=30, test=20)
+    ended = nextpixel("detect", tmp_path / "model", "--normal", tmp_path / "f", "--anomalies", tmp_path / "f" / "test")
+    assert ended.status == 0, ended.err
+    assert "distance" in ended.out
+    assert "no splits" not in ended.err
+
+
+def test_an_array_without_splits_has_no_reference(tiny, tmp_path, nextpixel):
+    tiny(shape=(1, 8, 8), levels=256).save_pretrained(tmp_path / "model")
+    train, valid, test = np.random.default_rng(0).integers(0, 256, (3, 20, 8, 8), np.uint8)
+    np.savez(tmp_path / "one.npz", images=test)
+    np.savez(tmp_path / "three.npz", train=train, valid=valid, test=test)
+    for name, divided in (("one.npz", False), ("three.npz", True)):
+        ended = nextpixel("detect", tmp_path / "model", "--normal", tmp_path / name, "--anomalies", tmp_path / name)
+        assert ended.status == 0, ended.err
+        assert ("no splits" in ended.err) is not divided

@@ -189,7 +189,7 @@ def _pictures(data: list[str], channels: int, levels: int, split: str, options: 
     """What the arguments name: one data set or array, else files and folders."""
     paths = [Path(name) for name in data]
     if len(paths) == 1 and paths[0].suffix.lower() in (".npy", ".npz"):
-        return read_array(paths[0], options.levels or levels, split)
+        return read_array(paths[0], options.levels or levels, split)[0]
     if len(data) == 1 and data[0] in names():
         part = split_of(load_data(data[0], options), split)
         return Pictures([part.images], None if part.labels is None else [part.labels])

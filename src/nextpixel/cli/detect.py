@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +58,7 @@ def detect(
         opened = open_model(path, device)
         other = open_model(against[number % len(against)], device) if against else None
         good, bad = (
-            spaced(load_images(source, images, split, opened.levels)[0], limit) for source in (normal, anomalies)
+            spaced(load_images(source, images, split, opened.levels).split, limit) for source in (normal, anomalies)
         )
         reference = _reference(opened, normal, images, split, reference_split, limit)
         results.append(run_detect(opened, good, bad, options, reference=reference, against=other, progress=True))
@@ -83,11 +82,11 @@ def _reference(
         return None
     if reference_split == split:
         raise UserError("The split and the reference split must not be the same: the figures would be too good.")
-    found, names = load_images(normal, images, reference_split, model.levels)
-    if names is not None or Path(normal).is_file():
+    found = load_images(normal, images, reference_split, model.levels)
+    if not found.divided:
         typer.echo("The normal data has no splits, so there is no reference: the score distance is left out.", err=True)
         return None
-    return spaced(found, limit)
+    return spaced(found.split, limit)
 
 
 def _figure(found: list[Any], kind: str) -> str:

@@ -99,7 +99,7 @@ def score(
     threshold: calibrating.Threshold | None
     if calibrate:
         folder = _folder(model)
-        normal, _ = load_images(calibrate, images, normal_split, opened.levels)
+        normal = load_images(calibrate, images, normal_split, opened.levels).split
         threshold = calibrating.calibrated_on(
             opened, normal, by or "distance", false_alarms, options, against=other, progress=True
         )
@@ -139,7 +139,7 @@ def _images(
     where: str, model: Model, source: str | None, options: DataOptions, split: str
 ) -> tuple[Split, list[str] | None]:
     if source is not None:
-        return load_images(source, options, split, model.levels)
+        return load_images(source, options, split, model.levels)[:2]
     return split_of(open_data(where, model, None, options), split), None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,41 +13,51 @@ from torch import Tensor
 from nextpixel.errors import UserError
 from nextpixel.images import Split, names
 from nextpixel.images.decode import UnreadableError, decode
-from nextpixel.images.folder import picture_files
+from nextpixel.images.folder import by_split, picture_files, walk
 from nextpixel.images.levels import binarise, quantise, to_grey, to_rgb
 from nextpixel.images.resize import fit_picture, size_pair
 from nextpixel.tasks.data import DataOptions, load_data, size_of
 from nextpixel.tasks.pictures import read_array
 
 
-def load_images(source: str, options: DataOptions, split: str, levels: int) -> tuple[Split, list[str] | None]:
-    """The images of a source and, for a folder, the names of its files (paths from there).
+class Loaded(NamedTuple):
+    """names: of the files, paths from the folder they are in; None where they have none. divided: the source has splits
+    of its own, and this is one of them."""
 
-    A folder of pictures or an array is taken whole; of a named set, and where there are splits, it is `split`. levels:
-    of an array, where the options do not say. Pictures of a folder carry no labels. UserError if there are none, or for
-    what cannot be read.
+    split: Split
+    names: list[str] | None
+    divided: bool
+
+
+def load_images(source: str, options: DataOptions, split: str, levels: int) -> Loaded:
+    """The images of a source to look at.
+
+    A folder of pictures or an array is taken whole; of a named set, and where there are splits, it is `split`, as
+    `nextpixel.dataset` makes it. levels: of an array, where the options do not say. Pictures of a folder carry no
+    labels. UserError if there are none, or for what cannot be read.
     """
+    if split not in ("train", "valid", "test"):
+        raise UserError(f"The split must be train, valid or test, not {split!r}.")
     path = Path(source)
     if source in names() or not path.exists():
-        return _split_of(source, options, split), None
+        return Loaded(getattr(load_data(source, options), split), None, True)
     if path.is_dir():
-        within = path / split
-        return _folder(within if (path / "train").is_dir() and within.is_dir() else path, options)
+        files = list(walk(path))
+        parts = by_split(path, files)
+        if files and "all" in parts:
+            return Loaded(*_folder(path, options), False)
+        carved = split not in parts or (split == "train" and len(parts) < 3)  # a part of train then stands for others
+        if files and not carved:
+            return Loaded(*_folder(path / parts[split][0], options), True)
+        return Loaded(getattr(load_data(source, options), split), None, True)
     plain = (options.binarise, options.channels, options.size) == ("no", 0, "")
     if plain and path.suffix.lower() in (".npy", ".npz"):
         levels = options.levels or levels
-        found = read_array(path, levels, split)
+        found, divided = read_array(path, levels, split)
         labels = None if found.labels is None or not len(found) else found.labels[0]
         classes = None if labels is None else int(labels.max()) + 1
-        return Split(found.images[0], labels, levels, path.stem, f"{levels} levels", classes), None
-    return _split_of(source, options, split), None
-
-
-def _split_of(source: str, options: DataOptions, split: str) -> Split:
-    if split not in ("train", "valid", "test"):
-        raise UserError(f"The split must be train, valid or test, not {split!r}.")
-    chosen: Split = getattr(load_data(source, options), split)
-    return chosen
+        return Loaded(Split(found.images[0], labels, levels, path.stem, f"{levels} levels", classes), None, divided)
+    return Loaded(getattr(load_data(source, options), split), None, True)
 
 
 def _folder(folder: Path, options: DataOptions) -> tuple[Split, list[str]]:

@@ -66,14 +66,15 @@ def read_files(paths: Sequence[Path], channels: int, levels: int) -> Pictures:
     )
 
 
-def read_array(path: Path, levels: int, split: str) -> Pictures:
-    """The images (and labels) of a .npy or .npz file in their order: all of them, or a split where it has splits."""
+def read_array(path: Path, levels: int, split: str) -> tuple[Pictures, bool]:
+    """The images (and labels) of a .npy or .npz file in their order: all of them, or a split where it has splits; and
+    whether it has."""
     parts = read_arrays(path, levels).parts
     if "all" not in parts and split not in parts:
         raise UserError(f"{path} has no {split} images; it has: {', '.join(parts)}.")
     part = parts["all" if "all" in parts else split]
     labels = None if part.labels is None else [torch.from_numpy(part.labels.astype(np.int64))]
-    return Pictures([torch.from_numpy(channels_first(part.images))], labels)
+    return Pictures([torch.from_numpy(channels_first(part.images))], labels), "all" not in parts
 
 
 def written_name(name: str) -> str:

@@ -496,3 +496,11 @@ def test_the_card_names_what_is_known(tiny):
         assert words in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in tables), "a value must not break the table"
+
+
+def test_a_card_with_a_number_that_is_none(tiny, tmp_path):
+    """Python writes NaN, which is not JSON: the page would not show it."""
+    model = tiny()
+    model.card = {"cost": float("nan"), "words": "kept"}
+    model.save_pretrained(tmp_path / "saved")
+    assert npx.load(tmp_path / "saved").card == {"cost": None, "words": "kept"}

@@ -11,6 +11,7 @@ from PIL import Image
 import nextpixel as npx
 from nextpixel.tasks.data import DataOptions
 from nextpixel.tasks.image_source import load_images
+from nextpixel.tasks.score_files import save_table
 from nextpixel.tasks.threshold import FILE
 
 
@@ -226,3 +227,14 @@ def test_an_array_without_splits_has_no_reference(tiny, tmp_path, nextpixel):
         ended = nextpixel("detect", tmp_path / "model", "--normal", tmp_path / name, "--anomalies", tmp_path / name)
         assert ended.status == 0, ended.err
         assert ("no splits" in ended.err) is not divided
+
+
+def test_maps_keep_the_name_that_was_asked_for(saved, tmp_path, nextpixel):
+    ended = nextpixel("score", saved, "digits", "--limit", 3, "--maps", tmp_path / "maps.NPZ")
+    assert ended.status == 0, ended.err
+    assert [path.name for path in tmp_path.glob("maps*")] == ["maps.NPZ"]
+
+
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path):
+    save_table(tmp_path / "s.csv", {"name": ["a\udcff.png"], "bits_per_dim": [1.5]})
+    assert rows_of(tmp_path / "s.csv") == [{"name": "a\\udcff.png", "bits_per_dim": "1.5"}]

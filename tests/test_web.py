@@ -380,3 +380,16 @@ def test_no_inside_where_there_are_no_gradients(tiny, assert_sentence):
             assert_sentence(answer.json()["error"])
         outside = asked.post("/api/surprise", json={"image": [[[0] * 5] * 4]})  # the rest works with integers too
         assert outside.status_code == 200
+
+
+def test_a_completion_goes_in_the_order_that_was_asked_for(tiny):
+    model = tiny(orders=["raster", "flip-x"], spread=1.0)
+    image = torch.zeros(model.shape, dtype=torch.long).tolist()
+    known = (torch.arange(4)[:, None] < 2).expand(4, 5).tolist()
+    with client(model) as asked:
+        for name in ("raster", "flip-x"):
+            body = {"image": image, "known": known, "order": name}
+            begin = named(events(asked.post("/api/complete", json=body)), "begin")[0]
+            assert begin["order"] == model.in_order(name).order_in_words
+        failed = named(events(asked.post("/api/complete", json={**body, "order": "nonsense"})), "error")
+        assert "no order 'nonsense'" in failed[0]["error"]

@@ -203,7 +203,7 @@ def test_only_our_names_are_answered(tiny, host, status):
 
 
 def test_pages_of_other_sites_are_refused(asked):
-    for origin in ("http://evil.example", "null", "https://127.0.0.1.evil.example", "http://127.0.0.1:1"):
+    for origin in ("http://evil.example", "null", "https://127.0.0.1.evil.example", "http://127.0.0.1:1", "http://["):
         sentence_of(asked.post("/api/generate", json={}, headers={"origin": origin}), 403)
     assert asked.post("/api/generate", json={}, headers={"origin": "http://127.0.0.1"}).status_code == 200
 

@@ -208,7 +208,7 @@ def _hub_files(repo: str, kwargs: dict[str, Any]) -> tuple[Path, Path]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(), parse_constant=lambda name: None)  # NaN, which is not JSON
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: it is damaged, or not a model's config.") from error
     version = config.get("format_version") if isinstance(config, dict) else None

@@ -248,3 +248,17 @@ def test_documents_are_not_pictures(tmp_path):
         read_picture(tmp_path / "program.png")
     with pytest.raises(UserError, match="There is no picture"):
         read_picture(tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_links_to_folders_are_followed(tmp_path, monkeypatch, lazy):
+    monkeypatch.setenv("NEXTPIXEL_CACHE", str(tmp_path / "cache"))
+    for i in range(12):
+        save(tmp_path / "elsewhere" / f"{i}.png", pixels(i))
+        save(tmp_path / "set" / "train" / f"{i}.png", pixels(i))
+    (tmp_path / "set" / "test").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert len(dataset(tmp_path / "set", lazy=lazy).test) == 12
+    (tmp_path / "set" / "train" / "round").symlink_to(tmp_path / "set", target_is_directory=True)
+    with pytest.warns(UserWarning, match="round is a link to a folder that it lies in"):
+        data = dataset(tmp_path / "set", lazy=lazy)
+    assert len(data.train) + len(data.valid) == 12

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lazily import assert_equal
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from nextpixel.errors import UserError
 from nextpixel.images import dataset, large_folder
@@ -203,3 +203,13 @@ def test_a_folder_without_readable_pictures_is_refused(tmp_path):
         (tmp_path / "set" / f"{i}.png").write_bytes(b"x")
     with pytest.raises(UserError, match="None of the 3 pictures"):
         dataset(tmp_path / "set", lazy=True)
+
+
+def test_an_orientation_mark_in_xmp_is_followed(tmp_path):
+    said = PngImagePlugin.PngInfo()
+    xmp = '<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    said.add_itxt("XML:com.adobe.xmp", xmp)
+    for i in range(9):
+        save(tmp_path / "set" / f"{i}.png", i, height=4, width=7, pnginfo=said)
+    assert_equal(dataset(tmp_path / "set", lazy=True), dataset(tmp_path / "set", lazy=False))
+    assert dataset(tmp_path / "set", lazy=True).shape == (1, 7, 4)

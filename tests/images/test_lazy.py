@@ -1,5 +1,6 @@
 """Data that are read when asked for: the same images, labels and checksums as the same data in memory."""
 
+import os
 from typing import ClassVar
 
 import numpy as np
@@ -11,9 +12,10 @@ from lazily import assert_equal
 
 from nextpixel.errors import UserError
 from nextpixel.images import dataset
-from nextpixel.images.lazy import LazySplit
+from nextpixel.images.lazy import Damaged, LazySplit
 from nextpixel.images.split import Split
 from nextpixel.images.store import ArrayStore, Store, UnreadableImageError
+from nextpixel.tasks.batches import Batches
 
 
 def saved(path, shape=(23, 5, 4), high=256, dtype=np.uint8):
@@ -224,3 +226,37 @@ def test_too_many_damaged_images_stop_the_training():
 def test_when_nothing_can_be_read_it_ends():
     with pytest.raises(UserError, match="2 images cannot be read"):
         LazySplit(Holed(3, {0, 1, 2}), None, 256, "n", "p").draw(torch.tensor([0]))
+
+
+def test_a_picture_that_replaces_another_brings_its_own_class():
+    split = LazySplit(Holed(200, {4}), torch.arange(200) % 7, 256, "n", "p", classes=7)
+    for images, told, _ in Batches(split, 50, 0):
+        assert torch.equal(told["class"], images.flatten().long() % 7)
+    images, used = split[2:150].drawn(torch.tensor([1, 2, 3]))
+    assert (images.flatten().tolist(), used.tolist()) == ([3, 5, 5], [1, 3, 3])
+
+
+def test_a_damaged_image_does_not_hinder_the_fingerprint():
+    whole, torn = (LazySplit(Holed(400, holes), None, 256, "n", "p") for holes in (set(), {25}))
+    assert torn.fingerprint == torn.fingerprint != whole.fingerprint
+
+
+def test_a_part_that_is_damaged_as_a_whole_ends_too():
+    split = LazySplit(Holed(400, {4}), None, 256, "n", "p")
+    with pytest.raises(UserError, match=r"4\.png cannot be read"):
+        split[4].draw(torch.tensor([0]))
+
+
+def test_images_that_are_not_there_are_not_others():
+    split = LazySplit(Holed(16, set()), None, 256, "n", "p")
+    assert split[[-1, 3]].images.flatten().tolist() == [15, 3]
+    for index in ([16], [100], [-17], [0, 16]):
+        with pytest.raises(IndexError):
+            split[index]
+
+
+def test_names_that_are_no_text_are_written_down(tmp_path):
+    damaged = Damaged(400)
+    damaged.log = tmp_path / "skipped.txt"
+    damaged.add(UnreadableImageError(os.fsdecode(b"a\xff.png"), "torn"))
+    assert damaged.log.read_text() == "a\\udcff.png (torn)\n"

@@ -122,3 +122,29 @@ def test_a_name_wins_over_a_folder_unless_it_is_a_path(tmp_path, monkeypatch):
 def test_arguments_of_other_kinds_are_refused_with_a_sentence(name, options, says):
     with pytest.raises(UserError, match=says):
         dataset(name, **options)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_channels_are_scaled_each_by_itself(tmp_path, channels, lazy):
+    """None of them is transparency."""
+    images = np.full((6, channels, 16, 16), 200, np.uint8)
+    images[:, -1] = 7
+    np.save(tmp_path / "x.npy", images)
+    for fit in ("resize", "crop"):
+        data = dataset(tmp_path / "x.npy", size=8, fit=fit, lazy=lazy, levels=256)
+        assert data.train.images[0, :, 3, 3].tolist() == [*[200] * (channels - 1), 7]
+
+
+def test_every_part_is_brought_to_the_size(tmp_path):
+    np.savez(tmp_path / "x.npz", **{p: np.full((3, n, n), 9, np.uint8) for p, n in (("train", 16), ("test", 20))})
+    data = dataset(tmp_path / "x.npz", size=16, levels=256)
+    assert data.train.shape == data.test.shape == (1, 16, 16)
+
+
+def test_vectors_and_maps_that_are_no_numbers_are_refused(tmp_path):
+    images, vector = np.zeros((9, 4, 4), np.uint8), np.zeros((9, 2), np.float32)
+    vector[4, 1] = np.nan
+    np.savez(tmp_path / "x.npz", images=images, vector=vector)
+    with pytest.raises(UserError, match="vector with values that are not finite"):
+        dataset(tmp_path / "x.npz")

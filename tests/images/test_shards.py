@@ -179,12 +179,22 @@ def test_few_row_groups_are_kept(tmp_path, monkeypatch):
     assert max(kept) == parquet_shards.KEPT
 
 
+def spoilt_parquet(path):
+    """Its end, which says where everything is, is whole."""
+    write_parquet(path, [png(i) for i in range(5)])
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("write", "says"),
     [
         (lambda p: (p / "a.tar").write_bytes(b"x" * 2000), "cannot be read as an uncompressed tar"),
         (lambda p: (p / "a.tar").write_bytes(gzip.compress(b"x" * 20000)), "cannot be read as an uncompressed tar"),
         (lambda p: write_tar(p / "a.tar", [("1.png", png(1)), ("1.cls", b"cat")]), r"1\.png has the class b'cat'"),
+        (lambda p: write_tar(p / "a.tar", [("1.png", png(1)), ("1.cls", b"9" * 40)]), r"must hold a class number"),
+        (lambda p: spoilt_parquet(p / "a.parquet"), "cannot be read as parquet"),
         (lambda p: write_tar(p / "a.tar", [("1.txt", b"")]), "None of the 0 pictures"),
         (lambda p: (p / "a.parquet").write_bytes(b"x" * 2000), "cannot be read as parquet"),
         (lambda p: write_parquet(p / "a.parquet", [png(1)], image="photo"), "no column image or img"),
@@ -213,4 +223,11 @@ def test_a_shard_cut_off_is_refused_and_one_cut_off_later_is_named(tmp_path):
 def test_some_labels_only_are_refused(tmp_path):
     write_tar(tmp_path / "a.tar", [("1.png", png(1)), ("1.cls", b"0"), *((f"{i}.png", png(i)) for i in range(2, 9))])
     with pytest.raises(UserError, match=r"7 of 8 pictures .* have no class"):
+        dataset(tmp_path)
+
+
+def test_a_part_of_which_nothing_can_be_read_is_refused(tmp_path):
+    write_tar(tmp_path / "train-0.tar", [(f"{i}.png", png(i)) for i in range(10)])
+    write_tar(tmp_path / "test-0.tar", [(f"{i}.png", b"torn") for i in range(10)])
+    with pytest.raises(UserError, match="None of the test pictures"):
         dataset(tmp_path)

@@ -192,6 +192,8 @@ def _told(arrays: dict[str, Array], spelling: str, count: int, path: Path) -> di
             raise UserError(
                 f"{path} has a {name} of {values.dtype} {values.shape} for {count} images: save numbers {wanted}."
             )
+        if not np.isfinite(values).all():
+            raise UserError(f"{path} has a {name} with values that are not finite: leave such images out.")
         values = values[:, None] if values.ndim == 3 else values
         found[kind] = values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
     return found

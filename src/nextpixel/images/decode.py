@@ -21,6 +21,7 @@ _TO_RGB = {"RGB", "P", "CMYK", "YCbCr"}
 _WITH_ALPHA = {"LA", "PA", "RGBA"}
 _TIFF_BITS_PER_SAMPLE = 258
 _ORIENTATION = 274
+_XMP = "XML:com.adobe.xmp"  # where a PNG may say it too
 _GREY = {"1", "L", "LA"}
 
 
@@ -89,7 +90,7 @@ def read_header(file: BinaryIO, name: str) -> Header:
             _check_pixels(opened, Image.MAX_IMAGE_PIXELS)
             deep, mode = _is_deep(opened, header), opened.mode
             # Asked for a mark that a PNG does not have in front, Pillow would decode all of it.
-            marked = opened.format != "PNG" or "exif" in opened.info
+            marked = opened.format != "PNG" or "exif" in opened.info or _XMP in opened.info
             turned = marked and opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             width, height = opened.size
     except Exception as error:

@@ -84,27 +84,34 @@ def picture_files(folder: Path) -> list[Path]:
 def walk(folder: Path, entering: Callable[[str], None] = lambda name: None) -> Iterator[str]:
     """The names below the folder of what `picture_files` lists, in its order, with forward slashes.
 
-    entering: is told the name of every folder before it is looked into ("" is the folder itself).
+    entering: is told the name of every folder before it is looked into ("" is the folder itself). Links are followed,
+    but not those to a folder that they lie in: a warning names these.
     """
     endings = suffixes()
-    waiting: list[tuple[str, bool]] = [("", True)]  # what comes next, last first: a name, and whether it is a folder
+    # What comes next, last first: a name, whether it is a folder, and what tells the folders apart that it lies in.
+    waiting: list[tuple[str, bool, tuple[tuple[int, int], ...]]] = [("", True, ())]
     while waiting:
-        name, is_folder = waiting.pop()
+        name, is_folder, around = waiting.pop()
         if not is_folder:
             yield name
             continue
+        about = os.stat(folder / name)
+        if (about.st_dev, about.st_ino) in around:
+            warn(f"{folder / name} is a link to a folder that it lies in: it is left out.")
+            continue
+        around = (*around, (about.st_dev, about.st_ino))
         entering(name)
         inside = []
         with os.scandir(folder / name) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir():
                     inside.append((entry.name, True))
                 elif os.path.splitext(entry.name)[1].lower() in endings and entry.is_file():
                     inside.append((entry.name, False))
         below = f"{name}/" if name else ""
-        waiting += [(below + one, kind) for one, kind in sorted(inside, reverse=True)]
+        waiting += [(below + one, kind, around) for one, kind in sorted(inside, reverse=True)]
 
 
 def by_split(folder: Path, files: list[str]) -> dict[str, tuple[str, list[str]]]:

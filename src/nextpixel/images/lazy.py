@@ -15,7 +15,7 @@ from torch import Tensor
 from nextpixel.errors import UserError
 from nextpixel.images.levels import binarise, check_levels, storage_dtype
 from nextpixel.images.split import Index, Split, as_selection, checked_labels
-from nextpixel.images.store import Mapped, Store, UnreadableImageError, pieces
+from nextpixel.images.store import Mapped, Readable, Store, UnreadableImageError, pieces
 
 MOST_DAMAGED = 0.01  # share of a split's images that training may replace
 SAMPLED = 256  # images that a fingerprint looks at
@@ -40,7 +40,7 @@ class Damaged:
                 return
             self.names[error.name] = error.why
             if self.log is not None:
-                with self.log.open("a", encoding="utf-8") as file:
+                with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(f"{error.name} ({error.why})\n")
         if len(self.names) > self.most:
             raise UserError(
@@ -123,7 +123,10 @@ class LazySplit(Split):
     def __getitem__(self, index: Index) -> LazySplit:
         chosen = as_selection(index, len(self))
         if isinstance(chosen, Tensor):
-            chosen = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen % max(len(self), 1)
+            chosen = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
+            if chosen.numel() and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
+                raise IndexError(f"images {int(chosen.min())} to {int(chosen.max())} of {len(self)}")
+            chosen = torch.where(chosen < 0, chosen + len(self), chosen)
         order = chosen.numpy() if isinstance(chosen, Tensor) else chosen
         return self.changed(
             store=self.store[order],
@@ -131,26 +134,29 @@ class LazySplit(Split):
             grey_store=None if self.grey_store is None else self.grey_store[order],
         )
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def drawn(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         if self.grey_store is None:
-            return self._replacing(self.store, indices.numpy()).to(storage_dtype(self.levels))
-        grey = self._replacing(self.grey_store, indices.numpy())
-        return binarise(grey, "dynamic", self.grey_levels, generator=generator)
+            images, used = self._replacing(self.store, indices)
+            return images.to(storage_dtype(self.levels)), used
+        grey, used = self._replacing(self.grey_store, indices)
+        return binarise(grey, "dynamic", self.grey_levels, generator=generator), used
 
-    def _replacing(self, store: Store, indices: Any) -> Tensor:
-        """Images of these indices, the next readable one of the split in place of one that is damaged."""
+    def _replacing(self, store: Store, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of these indices, the next readable one in place of one that is damaged; and which they are."""
         try:
-            return store.read(indices)
+            return store.read(indices.numpy()), indices
         except UnreadableImageError:
-            return torch.cat([self._next_readable(store, int(index)) for index in indices])
+            images, used = zip(*(self._next_readable(store, index) for index in indices.tolist()), strict=True)
+            return torch.cat(images), torch.tensor(used)
 
-    def _next_readable(self, store: Store, index: int) -> Tensor:
-        while True:
+    def _next_readable(self, store: Store, index: int) -> tuple[Tensor, int]:
+        for at in range(index, index + len(self)):
             try:
-                return store.read(np.array([index]))
+                return store.read(np.array([at % len(self)])), at % len(self)
             except UnreadableImageError as error:
-                self.damaged.add(error)  # raises before all of the split was tried
-                index = (index + 1) % len(self)
+                self.damaged.add(error)
+                last = error
+        raise last  # a part of a split may be damaged as a whole
 
     def _read(self, indices: Any) -> Tensor:
         return self.store.read(indices).to(storage_dtype(self.levels))
@@ -161,9 +167,9 @@ class LazySplit(Split):
     @property
     def fingerprint(self) -> str:
         """Of shape, levels, labels and the pixels of 256 images at equal distances: what can be had without reading
-        everything."""
+        everything. One that cannot be read counts as black."""
         count = min(SAMPLED, len(self))
-        some = self[torch.arange(count) * len(self) // max(count, 1)]
+        some = self.changed(store=Readable(self.store))[torch.arange(count) * len(self) // max(count, 1)]
         digest = hashlib.sha256(f"{len(self)} ".encode() + some.sha256.encode())
         if self.labels is not None:
             digest.update(self.labels.numpy().astype("<i8", copy=False).data)

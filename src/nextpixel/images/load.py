@@ -167,8 +167,7 @@ def _open(
 
 
 def _with_size(source: Source, size: tuple[int, int], fit: Fit) -> Source:
-    old = next(iter(source.parts.values())).images.shape[1:3]
-    if old == size:
+    if all(part.images.shape[1:3] == size for part in source.parts.values()):
         return source
     if source.levels != 256:
         raise UserError(f"size= works on 8-bit images, and {source.name} has {source.levels} levels: leave it out.")

@@ -63,8 +63,11 @@ def scan(shard: Path, shown: str, number: int, part: str) -> Iterator[Entry]:
         for group in range(file.num_row_groups):
             if file.metadata.row_group(group).total_byte_size > MOST_BYTES:
                 raise UserError(f"{shard} has row groups of more than {MOST_BYTES >> 20} MiB: write smaller ones.")
-            pictures = _pictures(file, group, column)
-            labels = file.read_row_group(group, columns=[LABEL])[LABEL].to_pylist() if labelled else None
+            try:
+                pictures = _pictures(file, group, column)
+                labels = _column(file, group, LABEL).to_pylist() if labelled else None
+            except UnreadableError as error:
+                raise UserError(f"{shard} cannot be read as parquet ({error}): fetch it again.") from error
             for row, picture in enumerate(pictures):
                 name = f"{shown}: row group {group}, row {row}"
                 label = None if labels is None else labels[row]
@@ -107,12 +110,17 @@ def _image_column(file: Any, shard: Path) -> str:
 
 def _pictures(file: Any, group: int, column: str) -> Any:
     """The encoded pictures of a row group, one after another."""
-    import pyarrow
     import pyarrow.compute
 
-    try:
-        found = file.read_row_group(group, columns=[column], use_threads=False).column(0)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UnreadableError(f"row group {group}: {str(error).splitlines()[0]}") from error
+    found = _column(file, group, column)
     inside = pyarrow.compute.struct_field(found, "bytes") if column.endswith(".bytes") else found
     return inside.combine_chunks()
+
+
+def _column(file: Any, group: int, column: str) -> Any:
+    import pyarrow
+
+    try:
+        return file.read_row_group(group, columns=[column], use_threads=False).column(0)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UnreadableError(f"row group {group}: {str(error).splitlines()[0]}") from error

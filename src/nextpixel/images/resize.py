@@ -50,8 +50,9 @@ def fit_picture(picture: Image.Image, size: tuple[int, int], fit: Fit) -> Image.
 
 def fit_all(images: Array, size: tuple[int, int], fit: Fit) -> Array:
     """uint8 [N,H,W] or [N,H,W,C] to the same of another size, image by image."""
-    squeezed = images[..., 0] if images.ndim == 4 and images.shape[-1] == 1 else images
-    return np.stack([np.asarray(fit_picture(Image.fromarray(image), size, fit)) for image in squeezed])
+    if images.ndim == 4 and images.shape[-1] != 3:  # to Pillow the last of 2 or 4 channels would be transparency
+        return np.stack([fit_all(channel, size, fit) for channel in np.moveaxis(images, -1, 0)], -1)
+    return np.stack([np.asarray(fit_picture(Image.fromarray(image), size, fit)) for image in images])
 
 
 def fit_note(size: tuple[int, int], fit: Fit) -> str:

@@ -78,7 +78,13 @@ def _scan(
     if "train" not in parts or "" in parts:
         parts = ["all"] * len(shards)
     for part in dict.fromkeys(parts):  # part by part, each in the order of its shards
+        readable = found = 0
         for number, shard in enumerate(shards):
             if parts[number] == part:
                 shown = shard.name if shard == root else shard.relative_to(root).as_posix()
-                yield from kind.scan(shard, shown, number, part)
+                for entry in kind.scan(shard, shown, number, part):
+                    found += 1
+                    readable += not entry.skipped
+                    yield entry
+        if found and not readable and part != "all":
+            raise UserError(f"None of the {part} pictures in {root} can be read: replace or remove these shards.")

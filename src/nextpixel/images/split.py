@@ -87,9 +87,13 @@ class Split:
     def draw(self, indices: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Training images [n,C,H,W] for these indices [n]: a fresh Bernoulli draw under dynamic binarisation,
         else simply the images."""
+        return self.drawn(indices, generator)[0]
+
+    def drawn(self, indices: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What `draw` gives, and the indices [n] of the images that these really are."""
         if self.grey is None:
-            return self.images[indices]
-        return binarise(self.grey[indices], "dynamic", self.grey_levels, generator=generator)
+            return self.images[indices], indices
+        return binarise(self.grey[indices], "dynamic", self.grey_levels, generator=generator), indices
 
     @cached_property
     def sha256(self) -> str:

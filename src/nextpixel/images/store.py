@@ -66,6 +66,25 @@ class Selected(Store):
         return Selected(self.store, self.order[order])
 
 
+class Readable(Store):
+    """A store in which an image that cannot be read is black."""
+
+    def __init__(self, store: Store):
+        self.store, self.shape = store, store.shape
+
+    def read(self, indices: Indices) -> Tensor:
+        try:
+            return self.store.read(indices)
+        except UnreadableImageError:
+            return torch.cat([self._one(index) for index in indices])
+
+    def _one(self, index: int) -> Tensor:
+        try:
+            return self.store.read(np.array([index]))
+        except UnreadableImageError:
+            return torch.zeros(1, *self.shape[1:], dtype=torch.uint8)
+
+
 class Mapped(Store):
     """A store whose images are changed after reading, each by itself.
 

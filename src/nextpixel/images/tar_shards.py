@@ -103,6 +103,6 @@ def _ending(name: str) -> str:
 def _label(file: io.BufferedReader, member: tarfile.TarInfo, name: str) -> int:
     file.seek(member.offset_data)
     text = file.read(min(member.size, MOST_LABEL)).strip()
-    if member.size > MOST_LABEL or not text.isdigit():
+    if member.size > MOST_LABEL or not text.isdigit() or len(text) > 18:  # 64 bits hold 18 digits
         raise UserError(f"{name} has the class {text[:20]!r}: a .cls file must hold a class number.")
     return int(text)

@@ -91,8 +91,8 @@ class Batches:
         share = share_of(len(indices), self.rank, self.world)
         mine = share.stop - share.start
         share = share if mine else slice(0, 1)
-        images = self._drawn(indices, share, generator)
-        told = self.split.condition(indices[share])
+        images, used = self._drawn(indices, share, generator)
+        told = self.split.condition(used)
         if self.flip:
             which = to_mirror(len(indices), self.flip, self.seed, step)[share]
             images = mirrored(images, which)
@@ -105,16 +105,18 @@ class Batches:
             found.append((images[part], {kind: values[part] for kind, values in told.items()}, weight))
         return found
 
-    def _drawn(self, indices: Tensor, share: slice, generator: torch.Generator) -> Tensor:
-        """The share of the step's images. Only these are read, but where images are drawn at random all are drawn."""
+    def _drawn(self, indices: Tensor, share: slice, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The share of the step's images, and which they are. Only these are read, but where images are drawn at random
+        all are drawn."""
         if self._images is not None:
-            return self._images[indices[share].to(self._images.device, non_blocking=True)]
+            return self._images[indices[share].to(self._images.device, non_blocking=True)], indices[share]
         before = generator.get_state()
-        images = self.split.draw(indices[share], generator)
+        found = self.split.drawn(indices[share], generator)
         if self.world == 1 or torch.equal(before, generator.get_state()):
-            return images
+            return found
         generator.set_state(before)
-        return self.split.draw(indices, generator)[share]
+        images, used = self.split.drawn(indices, generator)
+        return images[share], used[share]
 
     def _generator(self, epoch: int, draw: int) -> torch.Generator:
         # Distinct for every (seed, epoch, draw) as long as an epoch has fewer than 2^24 batches and 63 bits suffice.

@@ -64,7 +64,7 @@ def save_table(path: Path, table: Columns) -> None:
                 arrow, parquet = _pyarrow()
                 parquet.write_table(arrow.table(table), aside)
             else:
-                with open(aside, "w", newline="", encoding="utf-8") as file:
+                with open(aside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
                     writer = csv.writer(file)
                     writer.writerow(table)
                     writer.writerows(zip(*table.values(), strict=True))
@@ -81,7 +81,8 @@ def save_maps(path: Path, scores: Scores) -> None:
     arrays = {name: value.sum(1).float().numpy() for name, value in maps.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **arrays, z=scores.pixel_z.float().numpy(), names=np.array(scores.names))  # type: ignore[arg-type]
+        with durable.replacing(path) as aside, open(aside, "wb") as file:
+            np.savez_compressed(file, **arrays, z=scores.pixel_z.float().numpy(), names=np.array(scores.names))  # type: ignore[arg-type]
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
 

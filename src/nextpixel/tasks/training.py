@@ -170,8 +170,9 @@ def fit(
     total = batches.steps * options.epochs
     found = folder.to_go_on() if resume else None
     if found is None:
-        images, told, _ = next(iter(InOrder(spaced(data.train, FIRST_LOOK), FIRST_LOOK)))
-        model.eval().initialise_from_data(images, condition_of(model, told))
+        first_look = spaced(data.train, FIRST_LOOK)[:FIRST_LOOK]
+        images, used = first_look.drawn(torch.arange(len(first_look)), torch.Generator().manual_seed(options.seed))
+        model.eval().initialise_from_data(images, condition_of(model, first_look.condition(used)))
     # Of a run that was given more epochs the warm-up stays as it was, or the learning rate would go back into it.
     first = batches.steps * (folder.first_epochs() if resume else options.epochs)
     module = TrainingModule(model.train(), options, total, min(options.warmup_steps, first // 10), together)

@@ -48,7 +48,7 @@ def fill(
         raise UserError("Everything is known: mark what is to be filled in.")
     condition = _class_of(served.model, condition)
     first = int(known.sum()) * served.model.shape[0]
-    for model in served.model.each_order():
+    for model in [served.model.in_order(options.order)] if options.order else served.model.each_order():
         if model.in_sequence(known.expand(model.shape))[:first].all():
             yield from _fill_in_order(model, image, known, fills, condition, options, job)
             return

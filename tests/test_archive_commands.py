@@ -13,6 +13,7 @@ from integer_model import IntegerModel, pictures_of
 from PIL import Image
 
 import nextpixel as npx
+from nextpixel.coding import parse
 from nextpixel.tasks import decompress as decompressing
 
 GREY, RGB, BINARY = IntegerModel((1, 6, 5), 256), IntegerModel((3, 6, 5), 256), IntegerModel((1, 6, 5), 2)
@@ -356,3 +357,36 @@ def test_models_are_verified_too(nextpixel, tmp_path, tiny, monkeypatch):
     ended = nextpixel("verify", "spoilt")
     assert ended.status == 2
     assert "not finite" in ended.error()
+
+
+def test_names_that_could_not_be_written_are_refused_before_anything_is_coded(using, nextpixel, tmp_path):
+    using(RGB)
+    for folder, name in (("one", "a.png"), ("two/a.png", "b.png"), ("long", "x" * 251 + ".jpg")):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(noise((6, 5, 3))).save(tmp_path / folder / name)
+    ended = nextpixel("compress", "m", "one", "two", "--out", "out.npx")
+    assert "would lie in one/a.png, a picture" in ended.error()
+    assert "too long for a file" in nextpixel("compress", "m", "long", "--out", "out.npx").error()
+    assert not (tmp_path / "out.npx").exists()
+
+
+def test_without_their_names_pictures_of_several_sizes_are_numbered(using, nextpixel, tmp_path):
+    using(RGB)
+    (tmp_path / "in").mkdir()
+    for name, size in (("a", (6, 5, 3)), ("b", (4, 7, 3)), ("c", (6, 5, 3))):
+        Image.fromarray(noise(size)).save(tmp_path / f"in/{name}.png")
+    assert nextpixel("compress", "m", "in", "--out", "out.npx").status == 0
+    damaged = bytearray((tmp_path / "out.npx").read_bytes())
+    damaged[parse(bytes(damaged)).header.sections + 6] ^= 1
+    (tmp_path / "out.npx").write_bytes(damaged)
+    ended = nextpixel("decompress", "out.npx", "m", "--out", "again", "--damaged", "report")
+    assert "the names of the files" in ended.err
+    found = {str(path.relative_to(tmp_path / "again")) for path in (tmp_path / "again").rglob("*.png")}
+    assert found == {"0-6x5/00000.png", "0-6x5/00001.png", "1-4x7/00000.png"}
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "again/1-4x7/00000.png")), noise((4, 7, 3)))
+
+
+def test_a_tile_that_an_archive_cannot_say(using, nextpixel, tmp_path):
+    using(RGB)
+    Image.fromarray(noise((6, 5, 3))).save(tmp_path / "a.png")
+    assert "larger than an archive can say" in nextpixel("compress", "m", "a.png", "--tile", 2**32).error()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from integer_model import IntegerModel, pictures_of
 
 import nextpixel as npx
-from nextpixel.coding import Header, parse, write
+from nextpixel.coding import Header, parse, reading, write
 from nextpixel.coding.layout import STORED, Entry, digest_of
 from nextpixel.coding.pieces import Run
 from nextpixel.errors import UserError
@@ -163,7 +163,9 @@ def forged(runs, chunks=1, pieces=1, length=4, stored=False, **header):
         (forged([Run(1, 1, (1 << 32) - 1)], pieces=STORED - 1), "raise max_pixels"),
         (forged([Run(8, 8, 1)], channels=65535, tile=(1, 1)), "cut off|chunk"),
         (forged([Run(1, 1, 1 << 27)], pieces=1 << 24), "more pictures than its chunks can hold"),
-        (forged([Run(1, 1, 1 << 22)], pieces=1 << 20), "do not make up its pictures"),
+        (forged([Run(1, 1, 1 << 15)], pieces=1 << 14), "do not make up its pictures"),
+        (forged([Run(1, 1, (1 << 15) + 1)], pieces=(1 << 15) + 1), "more pictures than its chunks can hold"),
+        (forged([Run(1, 1, 1 << 16)], chunks=2, pieces=1 << 16), "do not make up|chunk 0"),
         (forged([Run(8, 8, 1)], chunks=1 << 31), "cut off"),
         (forged([Run(8, 8, 1)], chunks=0), "cut off"),
         (forged([Run(8, 8, 1)], chunks=2, length=80), "more chunks than"),
@@ -265,3 +267,15 @@ def test_chunks_that_changed_places_are_noticed():
 def test_any_mutation_ends_in_a_sentence_or_in_right_pixels(seed, repair, report):
     data = mutated(ARCHIVE, random.Random(seed))
     outcome(repaired(data) if repair else data, MODEL, IMAGES, "report" if report else "raise")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 120), st.data())
+def test_any_one_byte_of_a_header_is_put_right(sizes, data):
+    """However many sizes the pictures have, wherever it is: in the sizes, their number, the checksum."""
+    head = Header(1, MODEL.identity, 1, 4, 0, None, [Run(1 + i, 2, 1) for i in range(sizes)], sizes).pack()
+    at, flip = data.draw(st.integers(0, len(head) - 1)), data.draw(st.integers(1, 255))
+    damaged = bytearray(head)
+    damaged[at] ^= flip
+    if at != 8:  # a version that is not ours is no damage that could be known
+        assert reading._repaired(bytes(damaged) + bytes(64)) == head

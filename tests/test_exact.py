@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from exact_reference import reference_features, reference_masses
 from hypothesis import given
@@ -601,3 +602,40 @@ def test_mistakes_are_answered_with_a_sentence(assert_sentence):
             mistake()
         assert_sentence(error)
     assert npx.freeze(model).masses(x, 0).shape[0] == 2
+
+
+def changed(model, tmp_path, formats, tensors):
+    """A frozen model as it would be read from a file in which somebody changed this."""
+    model.save_pretrained(tmp_path / "frozen")
+    config = json.loads((tmp_path / "frozen/config.json").read_text())
+    config["formats"] |= formats
+    (tmp_path / "frozen/config.json").write_text(json.dumps(config))
+    path = tmp_path / "frozen/model.safetensors"
+    safetensors.torch.save_file(tensors(safetensors.torch.load_file(path)), path, {"format": "pt"})
+    return npx.load(tmp_path / "frozen")
+
+
+def test_means_too_wide_for_the_mixture_are_not_proved(tmp_path):
+    """All weights are zero, so that nothing else could be too large."""
+    frozen = npx.freeze(build("local", levels=17, head="logistic_mixture"), form="float64")
+
+    def without_weights(tensors):
+        kept = ("head.", "tables.", "embedding.")
+        return {name: t if name.startswith(kept) else torch.zeros_like(t) for name, t in tensors.items()}
+
+    assert changed(frozen, tmp_path, {}, without_weights).masses(pictures(frozen, 2)[0]).min() >= 0
+    with pytest.raises(UserError, match="too wide for its mixture"):
+        changed(frozen, tmp_path, {"reach": 30}, without_weights)
+
+
+def test_bits_left_off_by_a_layer_of_mask_a_are_not_proved(tmp_path):
+    """Its two schedules would give different integers."""
+    frozen = npx.freeze(build("pixelcnn"))
+    first = next(name for name, layer in frozen.named_modules() if getattr(layer, "mask", None) == "A")
+    with pytest.raises(UserError, match="mask A"):
+        changed(frozen, tmp_path, {"drops": {first: 4}}, lambda tensors: tensors)
+
+
+def test_more_classes_than_can_be_coded_are_refused():
+    with pytest.raises(UserError, match="65537 classes cannot be frozen"):
+        npx.freeze(build("pixelcnn", classes=65537))

@@ -1,3 +1,6 @@
+import io
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -262,3 +265,33 @@ def test_links_to_folders_are_followed(tmp_path, monkeypatch, lazy):
     with pytest.warns(UserWarning, match="round is a link to a folder that it lies in"):
         data = dataset(tmp_path / "set", lazy=lazy)
     assert len(data.train) + len(data.valid) == 12
+
+
+def deep_jpeg2000():
+    """Pillow writes 8 bits; the header then says 16."""
+    file = io.BytesIO()
+    Image.fromarray(pixels(0)).save(file, "JPEG2000")
+    content = bytearray(file.getvalue())
+    at = content.index(b"\xff\x4f\xff\x51") + 42  # the first component's
+    assert content[at] == 7
+    content[at + 3] = 15  # of the second
+    return bytes(content)
+
+
+def deep_avif():
+    file = io.BytesIO()
+    Image.fromarray(pixels(0, 64, 64)).save(file, "AVIF")
+    content = bytearray(file.getvalue())
+    content[content.index(b"av1C") + 6] |= 0x40
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("kind", "write"), [("JPEG2000", deep_jpeg2000), ("AVIF", deep_avif)])
+def test_colours_of_more_than_8_bits_are_refused_in_every_format(kind, write):
+    """Pillow would hand out 8 of them without a word."""
+    plain = io.BytesIO()
+    Image.fromarray(pixels(0, 64, 64)).save(plain, kind)
+    assert decode.read_header(plain, "plain").colour
+    opened = SimpleNamespace(format=kind)  # such a file cannot be written here, only its header changed
+    assert not decode._is_deep(opened, plain)
+    assert decode._is_deep(opened, io.BytesIO(write()))

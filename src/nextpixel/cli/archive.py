@@ -221,7 +221,7 @@ def _draw(model: Codable, pictures: Pictures, options: compressing.CompressOptio
 def _check_kind(out: Path, facts: dict[str, Any]) -> None:
     """UserError if the pictures of the archive that these facts are of cannot be written to such an array or folder."""
     if out.suffix or facts["named_files"] is None:
-        if len(facts["sizes"]) > 1:
+        if out.suffix and len(facts["sizes"]) > 1:
             raise UserError(
                 f"The archive holds pictures of {len(facts['sizes'])} sizes: name a folder to write them to."
             )
@@ -230,12 +230,17 @@ def _check_kind(out: Path, facts: dict[str, Any]) -> None:
 
 
 def _save(out: Path, found: decompressing.Unpacked) -> None:
-    """The pictures that are whole; into a folder also those of which some tiles are there, named as damaged."""
+    """The pictures that are whole; into a folder also those of which some tiles are there, named as damaged. Pictures
+    without names are numbered, those of several sizes in a folder for each."""
     images, labels, files = found.pictures.images, found.pictures.labels, found.pictures.files
     if out.suffix or files is None:
         check_new(out)
-        which = torch.nonzero(found.whole)[:, 0]
-        save_pictures(out, images[0][which], found.levels, labels=None if labels is None else labels[0][which])
+        several = len(images) > 1
+        for number, whole in enumerate(found.whole.split([len(run) for run in images])):
+            height, width = images[number].shape[2:]
+            where = out / f"{number}-{height}x{width}" if several else out
+            given = None if labels is None else labels[number][whole]
+            save_pictures(where, images[number][whole], found.levels, labels=given)
         return
     each = [image for run in images for image in run]
     kept = torch.nonzero(found.whole | found.partial)[:, 0].tolist()

@@ -28,9 +28,10 @@ RUN = struct.Struct("<III")
 ENTRY = struct.Struct("<II12sI")
 CRC = struct.Struct("<I")
 STORED = 1 << 31  # in an entry's number of pieces: the chunk's symbols are packed, not coded
-MOST_PIECES = (1 << 24) - 1  # in a chunk
 MOST_RUNS = 1 << 16
 MOST_SYMBOLS = 1 << 22  # in a chunk of more than one piece
+MOST_PIECES = 1 << 15  # in a chunk: a decoder steps them side by side, and
+MOST_MASSES = 1 << 25  # holds the masses of all values of a symbol of each
 MOST_IN_PIECE = 1 << 25  # symbols; a larger picture is cut into tiles
 CHUNK_BYTES = 1 << 14  # a chunk ends once it has as many, or with its group
 DIGEST = 12
@@ -150,3 +151,8 @@ def digest_of(header: Header, first: int, pieces: Tensor, labels: Tensor | None)
         sha.update(labels.numpy().astype("<u4").tobytes())
     sha.update(pieces.contiguous().numpy().astype("<u1" if header.levels <= 256 else "<u2").tobytes())
     return sha.digest()[:DIGEST]
+
+
+def most_pieces(levels: int) -> int:
+    """In a chunk, of models of that many levels."""
+    return max(1, min(MOST_PIECES, MOST_MASSES // levels))

@@ -19,21 +19,24 @@ from nextpixel.coding.layout import (
     FIXED,
     MAGIC,
     MOST_IN_PIECE,
-    MOST_PIECES,
     MOST_RUNS,
     MOST_SYMBOLS,
     RUN,
     VERSION,
     Entry,
     Header,
+    most_pieces,
 )
 from nextpixel.coding.pieces import Group, Run
 from nextpixel.errors import UserError
 
 MAX_PIXELS = 1 << 28
 MOST_CLASSES = 1 << 16
-LONGEST_REPAIR = 1024  # bytes of a header in which a wrong byte is searched for
+LONGEST_REPAIR = 1 << 16  # bytes of a header in which a wrong byte is looked for; in more, by chance too many would do
 RUNS_AT = FIXED.size - 4  # where the number of runs stands
+ADDED = [zlib.crc32(bytes([byte])) ^ zlib.crc32(b"\0") for byte in range(256)]  # what the last byte adds to a CRC-32
+BYTE_OF = {added: byte for byte, added in enumerate(ADDED)}
+BYTE_BY_TOP = {added >> 24: byte for byte, added in enumerate(ADDED)}
 
 
 @dataclass(frozen=True)
@@ -118,17 +121,31 @@ def _intact(packed: bytes | memoryview) -> bool:
 def _repaired(data: bytes) -> bytes | None:
     """The header with one byte changed so that its checksum is right."""
     trial = bytearray(data)
-    view = memoryview(trial)
-    usual, runs = _size(data) or 0, range(RUNS_AT, RUNS_AT + 4)
-    for at in [*runs, *range(min(usual, len(data)))]:
+    for at in range(RUNS_AT, RUNS_AT + 4):  # here a byte changes where the header ends
         kept = trial[at]
         for value in range(256):
             trial[at] = value
-            size = usual if at not in runs else _size(trial) or 0
-            if 0 < size <= len(trial) and _intact(view[:size]):
+            size = _size(trial) or 0
+            if 0 < size <= len(trial) and _intact(memoryview(trial)[:size]):
                 return bytes(trial[:size])
         trial[at] = kept
-    return None
+    size = _size(data) or 0
+    if not 0 < size <= len(data):
+        return None
+    wrong = zlib.crc32(data[: size - 4]) ^ int.from_bytes(data[size - 4 : size], "little")
+    for at in range(size - 4, size):
+        trial[at] ^= wrong >> 8 * (at - size + 4) & 0xFF
+    if sum(a != b for a, b in zip(data[size - 4 : size], trial[size - 4 : size], strict=True)) > 1:
+        trial[size - 4 : size] = data[size - 4 : size]
+        # What a byte adds to the checksum does not depend on the others: go back from the end, undoing what the bytes
+        # behind it have done, until some byte could have added what is wrong.
+        for at in range(size - 5, -1, -1):
+            if wrong in BYTE_OF:
+                trial[at] ^= BYTE_OF[wrong]
+                break
+            last = BYTE_BY_TOP[wrong >> 24]
+            wrong = (wrong ^ ADDED[last]) << 8 & 0xFFFFFFFF | last
+    return bytes(trial[:size]) if _intact(memoryview(trial)[:size]) else None
 
 
 def _unpacked(packed: bytes) -> Header:
@@ -160,7 +177,7 @@ def _check(header: Header, length: int, max_pixels: int) -> None:
     pieces = sum(group.pieces for group in header.groups())
     if header.chunks > pieces:
         raise UserError("The archive's header names more chunks than there are pictures or tiles: it is damaged.")
-    if header.pictures > header.chunks * MOST_SYMBOLS:
+    if header.pictures > header.chunks * most_pieces(header.levels):
         raise UserError("The archive's header names more pictures than its chunks can hold: it is damaged.")
 
 
@@ -204,7 +221,12 @@ def _chunk(
 ) -> Chunk | None:
     """None if the entry, though its checksum is right, asks for what cannot be."""
     number = bisect_right(ends, start)  # of the group that the first piece belongs to
-    if number == len(groups) or start < 0 or not 0 < entry.pieces <= MOST_PIECES or start + entry.pieces > ends[number]:
+    if (
+        number == len(groups)
+        or start < 0
+        or not 0 < entry.pieces <= most_pieces(header.levels)
+        or start + entry.pieces > ends[number]
+    ):
         return None
     group = groups[number]
     plain = -(-entry.pieces * header.raw_bits(group.height, group.width) // 8)

@@ -63,8 +63,8 @@ def restore(
         raise UserError(f"The archive has the chunks 0..{count - 1}.")
     dtype = storage_dtype(header.levels)
     pictures = [blank(run, header.channels, dtype) for run in header.runs]
-    labels = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs]
-    there = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs]  # pieces of each picture
+    labels = [torch.zeros(run.pictures, dtype=torch.long) for run in header.runs] if header.classes else None
+    there = [torch.zeros(run.pictures, dtype=torch.int32) for run in header.runs]  # pieces of each picture
     needed = [0] * len(there)
     for group in header.groups():
         needed[group.run] += group.per_picture
@@ -89,12 +89,12 @@ def restore(
             run = chunk.group.run
             chunk.group.put(pictures[run], chunk.first, decoded.pieces)
             numbers = torch.arange(chunk.first, chunk.first + chunk.entry.pieces) // chunk.group.per_picture
-            there[run] += torch.bincount(numbers, minlength=len(there[run]))
-            if decoded.labels is not None:
+            there[run].index_add_(0, numbers, torch.ones(len(numbers), dtype=torch.int32))
+            if labels is not None and decoded.labels is not None:
                 labels[run][numbers] = decoded.labels
     return Restored(
         pictures,
-        labels if header.classes else None,
+        labels,
         [pieces == all_of_them for pieces, all_of_them in zip(there, needed, strict=True)],
         [(pieces > 0) & (pieces < all_of_them) for pieces, all_of_them in zip(there, needed, strict=True)],
         faults,

@@ -12,7 +12,16 @@ from torch import Tensor
 from nextpixel.coding.chunks import encode, piece_intervals, store
 from nextpixel.coding.coders import Kind
 from nextpixel.coding.frequencies import bits
-from nextpixel.coding.layout import CHUNK_BYTES, MOST_IN_PIECE, MOST_RUNS, MOST_SYMBOLS, Entry, Header, digest_of
+from nextpixel.coding.layout import (
+    CHUNK_BYTES,
+    MOST_IN_PIECE,
+    MOST_RUNS,
+    MOST_SYMBOLS,
+    Entry,
+    Header,
+    digest_of,
+    most_pieces,
+)
 from nextpixel.coding.pieces import Group, Run
 from nextpixel.coding.protocol import Codable
 from nextpixel.errors import UserError
@@ -110,7 +119,8 @@ def _chunks(
 ) -> Iterator[_Coded]:
     """A group's pieces in chunks of at least `chunk_bytes` (the last one may be smaller)."""
     plain = header.raw_bits(group.height, group.width) * FINE
-    most = max(1, MOST_SYMBOLS // (header.channels * group.height * group.width))
+    symbols = header.channels * group.height * group.width
+    most = max(1, min(most_pieces(header.levels), MOST_SYMBOLS // symbols))
     waiting: list[_Coded] = []
     waits = cost = 0
     for at in range(0, len(pieces), batch_size):

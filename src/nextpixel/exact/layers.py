@@ -94,6 +94,11 @@ class ExactPixelConv(IntegerWeights, PixelConv):
         )
         self.make_exact(formats, drop)
 
+    def bound(self, x: Tensor, run: Run) -> Tensor:
+        if self.drop and self.mask == "A":  # in steps it adds what its rows above have, and drops nothing
+            raise UnprovableError("a layer with mask A must not leave off bits")
+        return super().bound(x, run)
+
     def forward(self, x: Tensor | None, run: Run) -> Tensor:
         x = None if x is None else without_bits(x, self.drop)
         if isinstance(run, Cursor):

@@ -56,10 +56,11 @@ class ExactLogisticMixture(ExactHead):
             self.register_buffer(name, torch.floor(values + 0.5).long())
 
     def prove(self, features: Tensor, before: Before | None) -> None:
-        """That no mass is negative and no product leaves 64 bits follows from the tables alone."""
+        """That no mass is negative and no product leaves 64 bits follows from the tables and the largest mean."""
         sharpest = math.ceil(math.exp(-LOG_SCALES[0])) << SHARP
+        centre = self.formats.one if self.zoom == 1 else 1 << PLACE
         ranges = {
-            "centres": (-1 << PLACE, 1 << PLACE),
+            "centres": (-centre, centre),
             "edges": (-1 << PLACE, 1 << PLACE),
             "sharpness": (0, sharpest),
             "logistic": (0, 1 << MASS),
@@ -69,6 +70,9 @@ class ExactLogisticMixture(ExactHead):
             falls = name in ("edges", "logistic") and bool((table.diff() < 0).any())
             if falls or int(table.min()) < low or int(table.max()) > high:
                 raise UserError("A table of this frozen model holds impossible values.")
+        widest = (self.formats.limit << (PLACE - self.formats.activation)) + 2**PLACE  # of what one channel adds
+        if (2**PLACE + (1 + self.channels) * widest) * sharpest >= 2**63:
+            raise UserError("The number formats of this frozen model are too wide for its mixture.")
 
     def masses(self, features: Tensor, channel: int, earlier: Tensor) -> Tensor:
         share, mean, sharpness = self._components(features, channel, earlier.long())

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextpixel.coding.frequencies import TOTAL, log_probabilities, placed
+from nextpixel.coding.frequencies import MOST_VALUES, TOTAL, log_probabilities, placed
 from nextpixel.embedding import ConditionEmbedding
 from nextpixel.errors import UserError
 from nextpixel.exact.conversion import exact_head, exact_network
@@ -247,6 +247,8 @@ def check_freezable(model: Any) -> None:
         raise UserError(f"Models of the family {model.family} cannot be frozen yet; those that can: {able}.")
     if model.condition is not None and not model.condition.only_classes:
         raise UserError("A model that is conditioned on a vector or a map cannot be frozen yet: only on a class.")
+    if model.classes is not None and model.classes > MOST_VALUES:
+        raise UserError(f"A model of {model.classes} classes cannot be frozen: {MOST_VALUES} are the most.")
     _ = model.order  # of a model of several, one must have been chosen
 
 

@@ -7,6 +7,7 @@ dropped if it is opaque everywhere. The camera's orientation mark is followed, a
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +22,7 @@ _TO_RGB = {"RGB", "P", "CMYK", "YCbCr"}
 _WITH_ALPHA = {"LA", "PA", "RGBA"}
 _TIFF_BITS_PER_SAMPLE = 258
 _ORIENTATION = 274
+_HEADS = 1 << 20  # bytes in which JPEG 2000 and AVIF say how many bits a value has
 _XMP = "XML:com.adobe.xmp"  # where a PNG may say it too
 _GREY = {"1", "L", "LA"}
 
@@ -59,11 +61,9 @@ def decode_file(
     """
     most = most_pixels or Image.MAX_IMAGE_PIXELS
     try:
-        header = file.read(25)
-        file.seek(0)
         with Image.open(file, formats=formats or _formats()) as opened:
             _check_pixels(opened, most)
-            deep = _is_deep(opened, header)
+            deep = _is_deep(opened, file)
             opened.load()
             # Taken before the picture is copied, because the copy may lose the transparent colour.
             transparent = "transparency" in opened.info
@@ -84,11 +84,9 @@ class Header(NamedTuple):
 def read_header(file: BinaryIO, name: str) -> Header:
     """Without decoding. Raises as `decode`, as far as the header tells."""
     try:
-        header = file.read(25)
-        file.seek(0)
         with Image.open(file, formats=_formats()) as opened:
             _check_pixels(opened, Image.MAX_IMAGE_PIXELS)
-            deep, mode = _is_deep(opened, header), opened.mode
+            deep, mode = _is_deep(opened, file), opened.mode
             # Asked for a mark that a PNG does not have in front, Pillow would decode all of it.
             marked = opened.format != "PNG" or "exif" in opened.info or _XMP in opened.info
             turned = marked and opened.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -148,10 +146,10 @@ def _as_grey_or_rgb(picture: Image.Image, transparent: bool, deep: bool, name: s
     return picture.convert("L" if grey else "RGB")
 
 
-def _is_deep(picture: Image.Image, header: bytes) -> bool:
-    """Whether the file has 16 bits a value; Pillow shortens some such files to 8 without a word. header: its start."""
+def _is_deep(picture: Image.Image, file: BinaryIO) -> bool:
+    """Whether the file has more than 8 bits a value, of which Pillow would keep 8 without a word."""
     if picture.format == "PNG":
-        return len(header) == 25 and header[24] > 8
+        return _start(file, 25)[24:] > b"\x08"
     if picture.format == "TIFF":
         bits = getattr(picture, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (8,))
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8
@@ -160,8 +158,26 @@ def _is_deep(picture: Image.Image, header: bytes) -> bool:
         told = tile[0].args if tile else ()
         return picture.mode.startswith("I") or (isinstance(told, tuple) and int(told[-1]) > 255)
     if picture.format == "SGI":
-        return header[3:4] == b"\2"  # bytes a value
+        return _start(file, 4)[3:] == b"\2"  # bytes a value
+    if picture.format == "JPEG2000":
+        head, marker = _start(file, _HEADS), b"\xff\x4f\xff\x51"  # the code stream begins, and its sizes
+        components = head[head.find(marker) + 42 :] if marker in head else b""
+        count = int.from_bytes(head[head.find(marker) + 40 : head.find(marker) + 42], "big")
+        return not 0 < count <= len(components) // 3 or any(b & 0x7F > 7 for b in components[: 3 * count : 3])
+    if picture.format == "AVIF":
+        head = _start(file, _HEADS)
+        told = [head[at.end() : at.end() + 3] for at in re.finditer(b"av1C", head)]
+        return not told or any(len(record) < 3 or record[2] & 0x40 for record in told)  # high_bitdepth
     return False
+
+
+def _start(file: BinaryIO, count: int) -> bytes:
+    """The first bytes of a file that Pillow is reading."""
+    at = file.tell()
+    file.seek(0)
+    head = file.read(count)
+    file.seek(at)
+    return head
 
 
 @functools.cache

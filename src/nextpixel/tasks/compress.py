@@ -61,6 +61,8 @@ class CompressOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.chunk_bytes < 1 or self.piece < 1 or self.tile < 0:
             raise UserError("batch_size, chunk_bytes and piece must be positive and tile must not be negative.")
+        if self.tile >= 2**32:
+            raise UserError(f"A tile of {self.tile} is larger than an archive can say: leave tile out.")
 
 
 def codable(model: Any, identity: bytes | None = None, like: Split | None = None) -> Codable:

@@ -25,6 +25,9 @@ LOSSLESS = {".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 """Endings under which Pillow writes every pixel as it is; a picture of another ending gets .png behind its name."""
 
 
+LONGEST_NAME = 255  # bytes, of file systems that are in use
+
+
 @dataclasses.dataclass(frozen=True)
 class Pictures:
     """Integers [n, C, H, W] and labels [n] in runs of one size; files: a name and a mode for each picture in order."""
@@ -53,11 +56,18 @@ def read_files(paths: Sequence[Path], channels: int, levels: int) -> Pictures:
     found: dict[tuple[int, int], list[tuple[File, Tensor]]] = {}
     names: dict[str, Path] = {}
     for name, path in named:
-        if written_name(name) in names:
-            raise UserError(f"{path} and {names[written_name(name)]} would get the same name: compress them apart.")
-        names[written_name(name)] = path
+        written = written_name(name)
+        if written in names:
+            raise UserError(f"{path} and {names[written]} would get the same name: compress them apart.")
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in written.split("/")):
+            raise UserError(f"{path} would be written as {Path(written).name}, a name too long for a file: rename it.")
+        names[written] = path
         mode, pixels = _pixels(path, channels, levels)
         found.setdefault((pixels.shape[1], pixels.shape[2]), []).append((File(name, mode), pixels))
+    for written, path in names.items():
+        for folder in Path(written).parents:
+            if folder.as_posix() in names:
+                raise UserError(f"{path} would lie in {names[folder.as_posix()]}, a picture: compress them apart.")
     if not found:
         raise UserError(f"{paths[0]} holds no pictures: give files, or the folder they are in.")
     return Pictures(

@@ -224,6 +224,7 @@ def test_one_chunk(using, nextpixel, tmp_path):
         ("compress m grey.png --out empty", "cannot be written"),
         ("compress m grey.png --out good.npx", "is there already"),
         ("compress m grey.png --embed-model", "cannot be embedded"),
+        ("compress m grey.png --bits-map bits.jpg", "must end in .png"),
         ("compress m large.npy", "holds the value 70000, but 256 levels end at 255: 65536 is the most"),
         ("compress m float.npy", "floats"),
         ("decompress grey.png m", "grey.png: This is no nextpixel archive"),

@@ -166,6 +166,8 @@ def test_every_command_explains_itself_with_an_example(nextpixel, command):
         ("evaluate nowhere", "no saved model"),
         ("evaluate run codes.npy", "512 levels"),
         ("evaluate run pictures", "channels"),
+        ("evaluate run --levels 4", "for data that are named"),
+        ("complete run --size 3 --fit resize", "for data that are named"),
         ("evaluate run --split tset", "train, valid or test"),
         ("evaluate run --limit -1", "limit"),
         ("evaluate run --device xpu", "cpu, cuda or mps"),
@@ -178,6 +180,7 @@ def test_every_command_explains_itself_with_an_example(nextpixel, command):
         ("sample run --temperature -1", "temperature"),
         ("sample run --top-k -1", "top_k"),
         ("sample run --batch-size 0", "batch_size"),
+        ("sample run -n 99999999999", "draw fewer at a time"),
         ("sample run --out a.jpg", ".png"),
         ("sample run --out table.csv/a.png", "cannot be written"),
         ("complete run --rows 6", "between 1 and 5"),
@@ -603,3 +606,19 @@ def test_freeze_offers_tuning_and_does_it(nextpixel, folder, monkeypatch):
     assert "--tune" in nextpixel("freeze", "run", "bits.npz", "--tune", "-1").error()
     assert "int8" in nextpixel("freeze", "run", "bits.npz", "--tune", 1, "--form", "int8", "--out", "x").error()
     assert nextpixel("freeze", "run", "codes.npy", "--tune", 1, "--out", "x").status == 2
+
+
+def test_pictures_of_a_folder_are_not_drawn_over(nextpixel, folder):
+    (folder / "mine").mkdir()
+    (folder / "mine/00001.png").write_bytes(b"a photograph")
+    ended = nextpixel("sample", "run", "-n", 3, "--out", "mine")
+    assert "mine/00001.png is there already" in ended.error()
+    assert [path.name for path in (folder / "mine").iterdir()] == ["00001.png"]
+    assert (folder / "mine/00001.png").read_bytes() == b"a photograph"
+
+
+def test_what_a_decoder_must_know_of_a_family_is_told(nextpixel, tmp_path):
+    """docs/format.md: the order of coding follows from the schedules."""
+    assert nextpixel("families", "--json", tmp_path / "f.json").status == 0
+    told = json.loads((tmp_path / "f.json").read_text())
+    assert {name for name, one in told.items() if "wavefront" in one["schedules"]} == {"local", "pixelcnn", "row_lstm"}

@@ -30,7 +30,9 @@ def model_card(model: HubModel) -> str:
         *(f"| {name} | {_cell(value)} |" for name, value in model.facts().items()),
     ]
     lines += [
-        f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in card.items() if not isinstance(value, dict)
+        f"| {key.replace('_', ' ')} | {_cell(value)} |"
+        for key, value in card.items()
+        if value is not None and not isinstance(value, dict)
     ]
     for title, table in card.items():
         if isinstance(table, dict):

@@ -111,6 +111,8 @@ class Stepper:
     def push(self, values: Tensor) -> None:
         """Say what the next symbol is, [n] integers, and go on to the one after it."""
         row, column, channel = self._here()
+        if not isinstance(values, Tensor):
+            raise UserError(f"Pushed values must be in a tensor [{self.n}], not a {type(values).__name__}.")
         if values.shape != (self.n,):
             raise UserError(f"There must be one value a picture: {self.n}, not {list(values.shape)}.")
         values, whole = values.long(), not values.is_floating_point()

@@ -69,6 +69,10 @@ def test_where_a_set_is_looked_for(tmp_path, monkeypatch, own_cache):
     assert len(dataset("mnist", data_dir=tmp_path / "given").test) == 12
     with pytest.raises(UserError, match="does not exist"):
         dataset("mnist", data_dir=tmp_path / "nowhere")
+    monkeypatch.setenv("NEXTPIXEL_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="nowhere, which NEXTPIXEL_DATA names, does not exist"):
+        dataset("mnist")
+    assert len(dataset("digits").test) == 297
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "short", "header", "text", "gone"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,8 +90,18 @@ def open_data(where: str, model: Model, source: str | None, options: DataOptions
         return load_data(source, options)
     recorded = _recorded(where, model)
     if recorded is None:
-        raise UserError("Say which data: a name or a path after the model.")
+        raise UserError(f"Say which data: a name or a path after the model, such as {shlex.quote(where)} FOLDER.")
+    check_no_options(options)
     return load_data(*recorded_data(recorded, options.data_dir))
+
+
+def check_no_options(options: DataOptions) -> None:
+    """UserError where it was said how images are to be read, but not which: those of the run stay as they were."""
+    if dataclasses.replace(options, data_dir="", lazy="auto") != DataOptions():
+        raise UserError(
+            "--levels, --binarise, --channels, --size and --fit are for data that are named: write DATA after the "
+            "model, or leave them out."
+        )
 
 
 def recorded_data(recorded: dict[str, Any], data_dir: str) -> tuple[str, DataOptions]:

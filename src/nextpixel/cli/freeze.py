@@ -37,7 +37,11 @@ def add_to(app: typer.Typer) -> None:
 def freeze(
     model: ModelPath,
     data: Annotated[
-        str | None, typer.Argument(help="on which the cost is measured; default: none", show_default=False)
+        str | None,
+        typer.Argument(
+            help="on which the cost is measured; default: none, with --tune the data of the training",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", callback=_new_folder, help="a new folder to write")] = FOLDER,
     form: Annotated[str, typer.Option(help="auto, float32 (faster) or float64 (next to lossless)")] = "auto",

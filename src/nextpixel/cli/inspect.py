@@ -125,7 +125,17 @@ def families(
     write_json(
         json_file,
         {
-            f.name: {"summary": f.summary, "conditions": f.conditions, "options": f.options, "freezable": f.freezable}
+            f.name: {
+                "summary": f.summary,
+                "conditions": f.conditions,
+                "options": f.options,
+                "freezable": f.freezable,
+                "schedules": f.schedules,
+                "orders": f.orders,
+                "channel_masks": f.channel_masks,
+                "full_context": f.full_context,
+                "any_size": f.any_size,
+            }
             for f in declared.values()
         },
     )

@@ -78,7 +78,7 @@ def demo(
     ] = 0,
     json_file: Json = None,
 ) -> None:
-    """Train a class-conditional Gated PixelCNN on small digits, and show what it can do (about 3 minutes)."""
+    """Train a class-conditional Gated PixelCNN on small digits, and show what it can do (2 to 3 minutes)."""
     from nextpixel.cli.demo import run_demo
 
     write_json(json_file, run_demo(out, epochs))
@@ -116,6 +116,8 @@ def train(
         raise UserError("Say which data to train on: a name (nextpixel data list) or a path.")
     else:
         check_training_device(training.device)
+        if run is not None and run.exists() and not run.is_dir():
+            raise UserError(f"The run folder {run} cannot be written: it is a file.")
         source, loaded = data, load_data(data, images)
         torch.manual_seed(training.seed)
         built = build_from(model, loaded)

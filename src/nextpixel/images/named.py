@@ -93,6 +93,8 @@ def _find(entry: NamedSet, data_dir: str | os.PathLike[str] | None) -> Path | No
         raise UserError(f"The data folder {roots[0]} does not exist.")
     if os.environ.get("NEXTPIXEL_DATA"):
         roots.append(Path(os.environ["NEXTPIXEL_DATA"]))
+        if not roots[-1].is_dir():
+            raise UserError(f"The folder {roots[-1]}, which NEXTPIXEL_DATA names, does not exist.")
     for root in [*roots, cache_folder()]:
         if (root / entry.name).is_dir():
             return root / entry.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,11 @@ def save_pictures(
                     np.savez_compressed(file, images=pictures.numpy(), **labelled)
             return f"one sheet in {out}" if kind == ".png" else f"an array in {out}"
         out.mkdir(exist_ok=True)
-        for index, picture in enumerate(pictures):
-            grid(picture[None], levels, zoom=1).save(out / f"{index:05d}.png")
+        paths = [out / f"{index:05d}.png" for index in range(len(pictures))]
+        if there := next((path for path in paths if os.path.lexists(path)), None):
+            raise UserError(f"{there} is there already: name a new folder, or remove it.")
+        for path, picture in zip(paths, pictures, strict=True):
+            grid(picture[None], levels, zoom=1).save(path)
         return f"one file each in {out}"
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror or error}).") from error

@@ -20,7 +20,7 @@ from nextpixel.tasks.methods import METHODS, pick
 from nextpixel.tasks.options import with_overrides
 from nextpixel.tasks.progress import Steps
 
-MOST_BYTES = 16 * 2**30  # of the pictures of one call
+MOST_BYTES = 4 * 2**30  # of the pictures of one call
 
 
 @without_autocast

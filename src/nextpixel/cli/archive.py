@@ -89,7 +89,7 @@ def compress(
     frozen = compressing.codable(opened, like=compressing.like(opened, pictures))
     if first_process() and isinstance(frozen, Coded) and not isinstance(opened, ExactModel):
         keep = f"nextpixel freeze {shlex.quote(model)} --form {frozen.model.formats.form}"
-        typer.echo(f"The model was frozen for this; to decode elsewhere, keep it frozen: {keep}", err=True)
+        typer.echo(f"Decoding needs this exact frozen model, so keep it: {keep}", err=True)
     archive = compressing.compress(frozen, pictures, options, progress=True)
     if not first_process():
         return

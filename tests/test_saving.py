@@ -504,3 +504,11 @@ def test_a_card_with_a_number_that_is_none(tiny, tmp_path):
     model.card = {"cost": float("nan"), "words": "kept"}
     model.save_pretrained(tmp_path / "saved")
     assert npx.load(tmp_path / "saved").card == {"cost": None, "words": "kept"}
+
+
+def test_what_only_its_owner_may_read_stays_so_when_it_is_replaced(tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+    path.chmod(0o600)
+    durable.write_text(path, "new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         yield aside
+        if path.exists():
+            shutil.copymode(path, aside)  # what only its owner may read stays so
         put(aside, path)
     finally:
         aside.unlink(missing_ok=True)

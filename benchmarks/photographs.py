@@ -1,15 +1,17 @@
 """Archives of Kodak photographs by local models that have not seen them, beside standard codecs.
 
-python -m benchmarks.photographs [--runs runs/codec] [--data-dir ../shared/data] [--threads 2]
+python -m benchmarks.photographs [--runs runs/codec] [--data-dir FOLDER] [--threads 2] [--again]
 
 `photographs` of the package was trained on crops of those with even numbers and codes the twelve with odd ones; the
-others are coded if kodak-odd of benchmarks/codec_models.py has been trained. Pictures are whole, not cut into tiles: a
+others are coded if kodak-odd of benchmarks/codec_models.py has been trained. Photographs that have been coded already
+are not coded again, unless --again says so. Pictures are whole, not cut into tiles: a
 model of this family decodes a diagonal at a time. Every archive is decoded and compared with the pixels.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 
 import nextpixel as npx
 from benchmarks.codec_models import photographs
-from benchmarks.measure import machine, save
+from benchmarks.measure import RESULTS, machine, save
 from benchmarks.standard_codecs import standard
 from nextpixel.images import Split
 
@@ -29,15 +31,23 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/codec"))
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("NEXTPIXEL_DATA"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--again", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows: list[dict[str, Any]] = []
+    card = RESULTS / "photographs.json"
+    rows: list[dict[str, Any]] = json.loads(card.read_text())["rows"] if card.exists() and not args.again else []
+    there, counts, forms = {row["name"] for row in rows}, {}, set()
     models = [(True, "photographs"), (False, str(args.runs / "kodak-odd"))]
     for odd, name in models if Path(models[1][1]).exists() else models[:1]:
         chosen = photographs(Path(args.data_dir or ".") / "kodak", odd)
         corner = Split(chosen[0][1][None, :, :128, :128], None, 256, "a corner", "8-bit")
-        exact = npx.freeze(npx.load(name), corner)
+        model = npx.load(name)
+        exact = npx.freeze(model, corner)
+        counts[name] = model.parameter_count
+        forms.add(exact.formats.form)
         for title, image in chosen:
+            if title in there:
+                continue
             began = time.perf_counter()
             archive = npx.compress(exact, image[None], verify=False, batch_size=1)
             encoded = time.perf_counter()
@@ -61,7 +71,7 @@ def main() -> None:
     print({codec: round(figure, 4) for codec, figure in total.items()})
     save(
         "photographs",
-        {**machine(), "rows": rows, "total": total, "form": exact.formats.form, "parameters": exact.parameter_count},
+        {**machine(), "rows": rows, "total": total, "forms": sorted(forms), "parameters": counts},
     )
 
 

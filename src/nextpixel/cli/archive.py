@@ -12,7 +12,7 @@ import torch
 import typer
 
 from nextpixel import durable, figures
-from nextpixel.cli.arguments import Device, Json, check_work, open_model, split_of
+from nextpixel.cli.arguments import Device, Json, check_work, ending_in, open_model, split_of
 from nextpixel.cli.options import flags_of
 from nextpixel.cli.output import table, writable, write_json
 from nextpixel.coding import Codable, File
@@ -59,12 +59,6 @@ def _array_or_folder(out: Path) -> Path:
     return out
 
 
-def _bits_file(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() != ".png":
-        raise UserError(f"The name {path.name} of the map of the bits must end in .png.")
-    return writable(path)
-
-
 @flags_of(options=compressing.CompressOptions, images=DataOptions)
 def compress(
     model: Model,
@@ -74,7 +68,8 @@ def compress(
     out: Annotated[Path, typer.Option(callback=_new_archive, help="the archive to write")] = Path("archive.npx"),
     split: Annotated[str, typer.Option(help="train, valid or test, of data that has splits")] = "test",
     bits_map: Annotated[
-        Path | None, typer.Option("--bits-map", callback=_bits_file, help="also draw where the bits went, as PNG")
+        Path | None,
+        typer.Option("--bits-map", callback=ending_in(".png"), help="also draw where the bits went, as PNG"),
     ] = None,
     device: Device = "cpu",
     json_file: Json = None,

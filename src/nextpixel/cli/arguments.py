@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,10 +50,15 @@ def _pictures_file(out: Path) -> Path:
     return out
 
 
-def _gif_file(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() != ".gif":
-        raise UserError(f"The name {path.name} of an animation must end in .gif.")
-    return writable(path)
+def ending_in(suffix: str) -> Callable[[Path | None], Path | None]:
+    """For typer: a file that can be written, whose name has this ending."""
+
+    def checked(path: Path | None) -> Path | None:
+        if path is not None and path.suffix.lower() != suffix:
+            raise UserError(f"The name {path.name} must end in {suffix}.")
+        return writable(path)
+
+    return checked
 
 
 PicturesFile = Annotated[
@@ -60,7 +66,9 @@ PicturesFile = Annotated[
 ]
 Gif = Annotated[
     Path | None,
-    typer.Option("--gif", callback=_gif_file, help="also an animated GIF of the first pictures, pixel by pixel"),
+    typer.Option(
+        "--gif", callback=ending_in(".gif"), help="also an animated GIF of the first pictures, pixel by pixel"
+    ),
 ]
 
 

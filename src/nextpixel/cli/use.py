@@ -23,13 +23,14 @@ from nextpixel.cli.arguments import (
     WhichSplit,
     check_work,
     class_condition,
+    ending_in,
     open_data,
     open_model,
     split_of,
     told_condition,
 )
 from nextpixel.cli.options import flags_of
-from nextpixel.cli.output import console, table, with_error, writable, write_json
+from nextpixel.cli.output import console, table, with_error, write_json
 from nextpixel.errors import UserError
 from nextpixel.images import Dataset
 from nextpixel.tasks import evaluate as evaluating
@@ -107,12 +108,6 @@ def _order_rows(result: evaluating.Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-def _sheet_file(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() != ".png":
-        raise UserError(f"The name {path.name} of the sheet of nearest images must end in .png.")
-    return writable(path)
-
-
 @flags_of(options=SampleOptions, images=DataOptions)
 def sample(
     model: ModelPath,
@@ -133,7 +128,7 @@ def sample(
     nearest: Annotated[
         Path | None,
         typer.Option(
-            callback=_sheet_file,
+            callback=ending_in(".png"),
             help="also a .png sheet of the training images nearest to the pictures: did the model learn any by heart?",
         ),
     ] = None,

@@ -15,8 +15,8 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -m ''
 
-# 100,000 damaged archives, and 2,000 with their checksums put right; 2,000 more of these for a frozen network: about
-# three quarters of an hour.
+# 100,000 damaged archives, and 2,000 with their checksums put right; 2,000 more of these for a frozen network: about a
+# quarter of an hour.
 fuzz: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python tests/fuzz_archives.py
 	PYTHONPATH=tests $(BIN)/python tests/fuzz_archives.py --mutations 0 --repaired 2000 --frozen

@@ -148,8 +148,8 @@ def test_items_of_all_processes_and_passes_make_up_the_step(count, batch_size, w
 
 def test_only_the_share_is_read(monkeypatch):
     read = []
-    original = Split.draw
-    monkeypatch.setattr(Split, "draw", lambda self, i, g=None: read.extend(i.tolist()) or original(self, i, g))
+    original = Split.drawn
+    monkeypatch.setattr(Split, "drawn", lambda self, i, g=None: read.extend(i.tolist()) or original(self, i, g))
     list(Batches(numbered(40), 8, 0, rank=1, world=4))
     assert len(read) == 10
 

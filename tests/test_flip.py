@@ -95,7 +95,7 @@ def test_batches_made_on_the_device_are_the_same(flip, world, monkeypatch):
         there = Batches(split, 16, 2, lambda: 2, rank=rank, world=world, passes=2, flip=flip)
         there.keep_on(torch.device("cpu"))
         with monkeypatch.context() as patch:
-            patch.setattr(Split, "draw", None)  # all images lie on the device
+            patch.setattr(Split, "drawn", None)  # all images lie on the device
             found = list(there)
         for (images, known, weight), (same, told_same, weight_same) in zip(here, found, strict=True):
             assert torch.equal(images, same)
